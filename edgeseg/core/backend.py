@@ -1,0 +1,77 @@
+"""The protocol of a backend: one runtime, in one file or folder of `edgeseg/backends/`.
+
+A backend module has a `BACKEND` object. `convert` runs on the host; `load` and `run` run wherever the artifact is
+deployed, inside the worker, so their module is importable on Python 3.9 with numpy and the runtime alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Protocol, Tuple
+
+from edgeseg.core.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PRECISIONS: Tuple[str, ...] = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `Backend.convert` wrote.
+
+    Attributes:
+        files: File names inside the folder; the first is the one that the runtime opens.
+        spec: The spec as it holds for the written file (a layout may have changed).
+        runtime_options: What the runtime has to be told at load time for these masks, e.g. an execution precision.
+        notes: What a user should know about the file, in sentences.
+    """
+
+    files: Tuple[str, ...]
+    spec: ModelSpec
+    runtime_options: Dict[str, str] = field(default_factory=dict)
+    notes: Tuple[str, ...] = ()
+
+
+class Session(Protocol):
+    """A loaded model. One thread uses it at a time."""
+
+    def run(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> Dict[str, np.ndarray[Any, Any]]:
+        """Infer once: input name to array in, output name to array out, shapes and layouts as the spec says."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the runtime holds."""
+        ...
+
+
+class Backend(Protocol):
+    """One runtime."""
+
+    name: str
+    precisions: Tuple[str, ...]
+    package: str
+    """Import name of the runtime's package."""
+    extra: str
+    """The extra of edgeseg that installs it; empty if edgeseg always does."""
+
+    def convert(self, model: Any, spec: ModelSpec, precision: str, out: Path) -> Conversion:
+        """Write the runtime's file(s) for an ONNX model into the empty folder `out`.
+
+        Args:
+            model: `onnx.ModelProto` with static shapes, fp32 (or with Q/DQ pairs for `int8`).
+            spec: The spec of `model`.
+            precision: One of `precisions`; `fp16` means weights stored in half precision.
+            out: An existing, empty folder.
+
+        Raises:
+            GraphError: The model cannot be lowered; every node that cannot is named.
+            MissingDependency: The runtime's package is not installed.
+        """
+        ...
+
+    def load(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> Session:
+        """Open the first file of a `Conversion` with its `runtime_options`, for `threads` CPU threads (0: default)."""
+        ...
