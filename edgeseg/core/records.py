@@ -22,7 +22,8 @@ class RecordError(EdgesegError):
 
 def to_dict(record: object) -> Dict[str, Any]:
     """A record as plain JSON types; tuples become lists."""
-    assert dataclasses.is_dataclass(record) and not isinstance(record, type)
+    assert dataclasses.is_dataclass(record)
+    assert not isinstance(record, type)
     return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
 
 
