@@ -1,3 +1,4 @@
+# mypy: allow-subclassing-any
 """ConnectNet, the network of PP-HumanSeg, as a torch module whose state has PaddleSeg's own parameter names.
 
 Source: "PP-HumanSeg: Connectivity-Aware Portrait Segmentation with a Large-Scale Teleconferencing Video Dataset"
@@ -36,9 +37,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``[N, C, H, W]``; in training the running statistics follow with a momentum of 0.1."""
-        return F.batch_norm(
-            x, self._mean, self._variance, self.weight, self.bias, self.training, _MOMENTUM, _EPSILON
-        )
+        return F.batch_norm(x, self._mean, self._variance, self.weight, self.bias, self.training, _MOMENTUM, _EPSILON)
 
 
 class ConvBN(nn.Module):
