@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from edgeseg.core.arrays import Array
 from edgeseg.data.dataset import Dataset, Sample, ahead
 from edgeseg.data.predictor import Predictor
@@ -201,8 +199,3 @@ def _missed(
 
 def _pct(share: float) -> str:
     return f"{100 * share:.6g} %"
-
-
-def flipped(compared: Compared) -> Array:
-    """[H, W] bool: the pixels in which the two masks differ."""
-    return np.asarray(compared.reference != compared.artifact)
