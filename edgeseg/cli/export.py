@@ -103,7 +103,7 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
 def _show(result: ExportResult, as_json: bool) -> int:
     for sentence in result.assumed:
         _output.note(sentence)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for item in result.exported:
         if item.error is not None:
             _output.complain(f"{item.target}: {item.error.message}", item.error.hint)

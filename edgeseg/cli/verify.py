@@ -20,9 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--gallery", type=Path, metavar="FILE",
         help="HTML file for the worst pictures (default: verify-<model>.html; with --json only if named)",
     )  # fmt: skip
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="CPU threads of each runtime (default: its own)"
-    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU cores to use (default: all)")
     _flags.add_data(parser, "40 synthetic portraits")
     _flags.add_gates(parser)
 

@@ -80,7 +80,9 @@ def test_a_missing_tensor_is_named(connectnet_weights):
 
 def test_a_misshapen_tensor_is_named(connectnet_weights):
     weights = {**connectnet_weights, "conv_bn1._conv.weight": np.zeros((18, 36, 3, 3), np.float32)}
-    with pytest.raises(CheckpointError, match=r"conv_bn1\._conv\.weight is \[18, 36, 3, 3\], expected \[18, 36, 1, 1\]"):
+    with pytest.raises(
+        CheckpointError, match=r"conv_bn1\._conv\.weight is \[18, 36, 3, 3\], expected \[18, 36, 1, 1\]"
+    ):
         pphumanseg_lite.build(weights)
 
 

@@ -1,6 +1,6 @@
 import json
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ class Outer:
     items: tuple[Inner, ...]
     pair: tuple[int, int]
     kind: Literal["a", "b"] = "a"
-    maybe: Optional[float] = None
+    maybe: float | None = None
     table: dict[str, str] = None
     schema_version: int = 1
 
@@ -86,7 +86,8 @@ def test_nan_is_refused():
         color=st.sampled_from(["rgb", "bgr"]),
         output_kind=st.sampled_from(["logits", "probabilities", "labels"]),
         states=st.lists(
-            st.builds(State, st.text(max_size=5), st.text(max_size=5), st.lists(st.integers(1, 9)).map(tuple)), max_size=3
+            st.builds(State, st.text(max_size=5), st.text(max_size=5), st.lists(st.integers(1, 9)).map(tuple)),
+            max_size=3,
         ).map(tuple),
     )
 )

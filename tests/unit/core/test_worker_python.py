@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[3] / "edgeseg"
-TRAVELS = sorted(
-    path
-    for pattern in ("__init__.py", "core/*.py", "backends/*.py", "backends/tflite/__init__.py", "data/__init__.py",
-                    "data/preprocess.py", "data/predictor.py", "worker/*.py")  # fmt: skip
-    for path in PACKAGE.glob(pattern)
+PATTERNS = (
+    "__init__.py",
+    "core/*.py",
+    "backends/*.py",
+    "backends/tflite/__init__.py",
+    "data/__init__.py",
+    "data/preprocess.py",
+    "data/predictor.py",
+    "worker/*.py",
 )
+TRAVELS = sorted(path for pattern in PATTERNS for path in PACKAGE.glob(pattern))
 
 
 @pytest.mark.parametrize("path", TRAVELS, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -16,7 +16,7 @@ def picture(path: Path, value=0, size=(16, 9), mode="RGB"):
     Image.new(mode, size, value).save(path)
 
 
-@pytest.fixture()
+@pytest.fixture
 def pairs(tmp_path):
     for index in range(6):
         picture(tmp_path / f"images/{index}.png", (index, 0, 0))

@@ -61,7 +61,11 @@ def test_masks_of_every_kind_hold_the_same_codes(tmp_path):
     codes[2:5, 2:5] = 1
     palette = Image.fromarray(codes, mode="P")
     palette.putpalette([0, 0, 0, 200, 30, 90] + [0] * 762)
-    files = {"palette.png": palette, "grey.png": Image.fromarray(codes), "rgb.png": Image.fromarray(np.dstack([codes] * 3))}
+    files = {
+        "palette.png": palette,
+        "grey.png": Image.fromarray(codes),
+        "rgb.png": Image.fromarray(np.dstack([codes] * 3)),
+    }
     for name, picture in files.items():
         picture.save(tmp_path / name)
         np.testing.assert_array_equal(read_mask(tmp_path / name), codes, err_msg=name)
