@@ -6,16 +6,19 @@ deployed, inside the worker, so their module is importable on Python 3.9 with nu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Protocol, Tuple
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeseg.core.spec import ModelSpec
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
-PRECISIONS: Tuple[str, ...] = ("fp32", "fp16", "int8")
+from edgeseg.core.arrays import Array
+
+PRECISIONS: tuple[str, ...] = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,16 @@ class Conversion:
         notes: What a user should know about the file, in sentences.
     """
 
-    files: Tuple[str, ...]
+    files: tuple[str, ...]
     spec: ModelSpec
-    runtime_options: Dict[str, str] = field(default_factory=dict)
-    notes: Tuple[str, ...] = ()
+    runtime_options: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Session(Protocol):
     """A loaded model. One thread uses it at a time."""
 
-    def run(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> Dict[str, np.ndarray[Any, Any]]:
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Infer once: input name to array in, output name to array out, shapes and layouts as the spec says."""
         ...
 
@@ -51,7 +54,7 @@ class Backend(Protocol):
     """One runtime."""
 
     name: str
-    precisions: Tuple[str, ...]
+    precisions: tuple[str, ...]
     package: str
     """Import name of the runtime's package."""
     extra: str

@@ -9,12 +9,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from types import ModuleType
-from typing import List
 
 from edgeseg.core.errors import MissingDependency, unknown
 
 
-def names(package: str) -> List[str]:
+def names(package: str) -> list[str]:
     """The plug-ins of a package, by file name, sorted, without importing any of them."""
     found = importlib.import_module(package)
     return sorted(

@@ -9,7 +9,8 @@ import dataclasses
 import json
 import types
 import typing
-from typing import Any, Dict, Mapping, Tuple, Type, TypeVar, Union
+from collections.abc import Mapping
+from typing import Any, TypeVar, Union
 
 from edgeseg.core.errors import EdgesegError
 
@@ -20,7 +21,7 @@ class RecordError(EdgesegError):
     """A JSON document does not hold the record that it should."""
 
 
-def to_dict(record: object) -> Dict[str, Any]:
+def to_dict(record: object) -> dict[str, Any]:
     """A record as plain JSON types; tuples become lists."""
     assert dataclasses.is_dataclass(record)
     assert not isinstance(record, type)
@@ -32,7 +33,7 @@ def to_json(record: object, *, indent: int | None = None) -> str:
     return json.dumps(to_dict(record), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def from_dict(kind: Type[T], document: Mapping[str, Any], *, where: str = "") -> T:
+def from_dict(kind: type[T], document: Mapping[str, Any], *, where: str = "") -> T:
     """Build a record from parsed JSON.
 
     Args:
@@ -66,7 +67,7 @@ def from_dict(kind: Type[T], document: Mapping[str, Any], *, where: str = "") ->
     return kind(**values)
 
 
-def from_json(kind: Type[T], text: str | bytes, *, where: str = "") -> T:
+def from_json(kind: type[T], text: str | bytes, *, where: str = "") -> T:
     """Parse one JSON document into a record; see `from_dict`."""
     try:
         document = json.loads(text)
@@ -103,7 +104,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             raise RecordError(f"{where}: an object was expected, found {type(value).__name__}")
         return {str(key): _typed(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(Type[Any], hint), value, where=where)
+        return from_dict(typing.cast(type[Any], hint), value, where=where)
     if hint is Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -113,7 +114,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _typed_tuple(arguments: Tuple[Any, ...], value: Any, where: str) -> Tuple[Any, ...]:
+def _typed_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise RecordError(f"{where}: a list was expected, found {type(value).__name__}")
     if len(arguments) == 2 and arguments[1] is Ellipsis:

@@ -7,7 +7,7 @@ read the same spec, because pre- or post-processing that differs somewhere is th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Tuple
+from typing import Literal
 
 from edgeseg.core.errors import EdgesegError
 
@@ -21,7 +21,7 @@ class State:
 
     input_name: str
     output_name: str
-    shape: Tuple[int, ...]
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class ModelSpec:
     height: int
     input_name: str
     output_name: str
-    classes: Tuple[str, ...] = ("background", "person")
+    classes: tuple[str, ...] = ("background", "person")
     color: Literal["rgb", "bgr"] = "rgb"
-    mean: Tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: Tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     input_dtype: Literal["float32", "uint8"] = "float32"
     input_layout: Literal["nchw", "nhwc"] = "nchw"
     output_layout: Literal["nchw", "nhwc", "nhw"] = "nchw"
     output_kind: Literal["logits", "probabilities", "labels"] = "logits"
     output_channels: int = 2
-    states: Tuple[State, ...] = ()
+    states: tuple[State, ...] = ()
     schema_version: int = 1
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class ModelSpec:
             raise EdgesegError(f"std {self.std} has a value that is not above 0", "--std R,G,B")
 
     @property
-    def input_shape(self) -> Tuple[int, int, int, int]:
+    def input_shape(self) -> tuple[int, int, int, int]:
         """Shape of the input tensor, in `input_layout`, batch 1."""
         if self.input_layout == "nchw":
             return (1, 3, self.height, self.width)

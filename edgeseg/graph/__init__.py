@@ -1,0 +1,1 @@
+"""What is done to an ONNX graph between checkpoint and backend, one pass per file."""

@@ -1,0 +1,134 @@
+"""ONNX Runtime.
+
+An artifact is one ``model.onnx``. The ModelSpec stands in its `metadata_props`, so that a program that has never heard
+of edgeseg finds size, colour order, mean and std in the file itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeseg.core import atomic, plugins, records
+from edgeseg.core.arrays import Array
+from edgeseg.core.backend import Conversion
+from edgeseg.core.errors import ArtifactError
+from edgeseg.core.spec import SPEC_KEY, ModelSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+PLAIN = "graph_optimizations"
+"""Runtime option: ``off`` runs the graph as it is written, node by node. The reference runs so."""
+
+SPINNING = "spinning"
+"""Runtime option: ``off`` lets idle threads sleep instead of waiting busily for the next run."""
+
+
+class OnnxSession:
+    """An `onnxruntime.InferenceSession` on the CPU."""
+
+    def __init__(self, model: str | bytes, outputs: list[str], *, threads: int, options: Mapping[str, str]) -> None:
+        ort = plugins.require("onnxruntime", extra="", what="the backend onnx")
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 3
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+        if options.get(PLAIN) == "off":
+            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if options.get(SPINNING) == "off":
+            settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises a class of its own for each status
+            raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
+        self._outputs = outputs
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Infer once."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+
+    def close(self) -> None:
+        """Give back the session's memory."""
+        del self._session
+
+
+class OnnxBackend:
+    """See the module."""
+
+    name = "onnx"
+    precisions = ("fp32", "fp16")
+    package = "onnxruntime"
+    extra = ""
+
+    def convert(self, model: onnx.ModelProto, spec: ModelSpec, precision: str, out: Path) -> Conversion:
+        """Write ``model.onnx``; `fp16` stores the weights in half precision and computes as before."""
+        import onnx
+
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        if precision == "fp16":
+            store_weights_as_half(copy)
+        describe(copy, spec)
+        onnx.checker.check_model(copy)
+        atomic.write_bytes(out / "model.onnx", copy.SerializeToString(deterministic=True))
+        return Conversion(files=("model.onnx",), spec=spec)
+
+    def load(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> OnnxSession:
+        """Open ``model.onnx``."""
+        return OnnxSession(str(path), output_names(spec), threads=threads, options=options)
+
+
+BACKEND = OnnxBackend()
+
+
+def output_names(spec: ModelSpec) -> list[str]:
+    """The outputs that a run has to return: the scores, and the next state of recurrent networks."""
+    return [spec.output_name, *(state.output_name for state in spec.states)]
+
+
+def describe(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Put the spec into a model's `metadata_props`: whole as JSON, and the usual fields one by one."""
+    properties = {
+        SPEC_KEY: records.to_json(spec),
+        "input_size": f"{spec.width}x{spec.height}",
+        "color": spec.color,
+        "mean": " ".join(map(str, spec.mean)),
+        "std": " ".join(map(str, spec.std)),
+        "classes": ",".join(spec.classes),
+        "output": spec.output_kind,
+    }
+    kept = [entry for entry in model.metadata_props if entry.key not in properties]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    for key, value in properties.items():
+        model.metadata_props.add(key=key, value=value)
+
+
+def store_weights_as_half(model: onnx.ModelProto) -> None:
+    """Store float32 weights as float16, each followed by a Cast that the runtime folds once at load time.
+
+    Half of the bytes, the same kernels and the same activations: on CPUs without half-precision kernels a graph whose
+    activations are half precision too only gains casts around every node. Small tensors stay as they are, because
+    they are scales, shapes and biases that weigh nothing.
+
+    Args:
+        model: Changed in place.
+    """
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for initializer in model.graph.initializer:
+        if initializer.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(initializer)
+        if values.size < 64 or float(np.abs(values).max(initial=0.0)) > float(np.finfo(np.float16).max):
+            continue
+        name = initializer.name
+        initializer.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(casts + nodes)

@@ -1,0 +1,137 @@
+"""OpenVINO.
+
+An artifact is ``model.xml`` and ``model.bin``. The ModelSpec stands in the model's `rt_info`, whole and in the fields
+that OpenVINO Model API reads (``model_info``: model_type, labels, mean_values, scale_values, reverse_input_channels, …).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeseg.core import plugins, records
+from edgeseg.core.arrays import Array
+from edgeseg.core.backend import Conversion
+from edgeseg.core.errors import ArtifactError, GraphError
+from edgeseg.core.spec import SPEC_KEY, ModelSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+HINT = "INFERENCE_PRECISION_HINT"
+
+
+class OpenVinoSession:
+    """A compiled model and one request."""
+
+    def __init__(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> None:
+        ov = _runtime()
+        config: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **options}
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._model = ov.Core().compile_model(str(path), "CPU", config)
+        except RuntimeError as error:
+            raise ArtifactError(f"OpenVINO cannot load {path}: {_first_line(error)}") from error
+        self._request = self._model.create_infer_request()
+        names = [spec.output_name, *(state.output_name for state in spec.states)]
+        self._outputs = [(name, self._model.output(name)) for name in names]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Infer once; the outputs are copies, the next run does not overwrite them."""
+        self._request.infer(dict(feeds), share_inputs=True)
+        return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
+
+    def executed_precisions(self) -> dict[str, str]:
+        """What the CPU plug-in really runs: node name to precision, from the compiled graph."""
+        model = self._model.get_runtime_model()
+        return {
+            node.get_friendly_name(): str(node.get_rt_info()["runtimePrecision"].value)
+            if hasattr(node.get_rt_info()["runtimePrecision"], "value")
+            else str(node.get_rt_info()["runtimePrecision"])
+            for node in model.get_ops()
+            if "runtimePrecision" in node.get_rt_info()
+        }
+
+    def close(self) -> None:
+        """Give back the compiled model."""
+        del self._outputs, self._request, self._model
+
+
+class OpenVinoBackend:
+    """See the module."""
+
+    name = "openvino"
+    precisions = ("fp32", "fp16")
+    package = "openvino"
+    extra = "openvino"
+
+    def convert(self, model: onnx.ModelProto, spec: ModelSpec, precision: str, out: Path) -> Conversion:
+        """Write ``model.xml`` and ``model.bin``."""
+        import io
+
+        ov = _runtime()
+        try:
+            network = ov.Core().read_model(io.BytesIO(model.SerializeToString()))
+            _check_names(network, spec)
+        except RuntimeError as error:
+            raise GraphError(
+                f"OpenVINO cannot convert this network: {_first_line(error)}",
+                "try --target onnx to see whether it runs",
+            ) from error
+        for key, value in model_info(spec).items():
+            network.set_rt_info(value, ["model_info", key])
+        network.set_rt_info(records.to_json(spec), [SPEC_KEY.split(".")[0], SPEC_KEY.split(".")[1]])
+        ov.save_model(network, str(out / "model.xml"), compress_to_fp16=precision == "fp16")
+        return Conversion(
+            files=("model.xml", "model.bin"),
+            spec=spec,
+            # OpenVINO computes in bf16 or f16 by default where the CPU can. An fp32 artifact has to be fp32 anywhere.
+            runtime_options={HINT: "f32"} if precision == "fp32" else {},
+            notes=()
+            if precision == "fp32"
+            else ("OpenVINO picks the precision of the computation (f32, bf16 or f16)",),
+        )
+
+    def load(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> OpenVinoSession:
+        """Compile ``model.xml`` for the CPU."""
+        return OpenVinoSession(path, spec, threads=threads, options=options)
+
+
+BACKEND = OpenVinoBackend()
+
+
+def model_info(spec: ModelSpec) -> dict[str, str]:
+    """The spec in the fields of OpenVINO Model API, which normalises pixels of 0..255: ``(x - mean) / scale``."""
+    return {
+        "model_type": "Segmentation",
+        "labels": " ".join(name.replace(" ", "_") for name in spec.classes),
+        "resize_type": "standard",
+        "interpolation_type": "LINEAR",
+        "reverse_input_channels": str(spec.color == "rgb"),  # Model API is given BGR pictures
+        "mean_values": " ".join(f"{255 * value:g}" for value in spec.mean),
+        "scale_values": " ".join(f"{255 * value:g}" for value in spec.std),
+        "soft_threshold": "0.5",
+        "blur_strength": "-1",
+        "return_soft_prediction": "True",
+    }
+
+
+def _check_names(network: Any, spec: ModelSpec) -> None:
+    """Every tensor that the spec names has to be there: `input` and `output` raise RuntimeError if not."""
+    for name in (spec.input_name, *(state.input_name for state in spec.states)):
+        network.input(name)
+    for name in (spec.output_name, *(state.output_name for state in spec.states)):
+        network.output(name)
+
+
+def _runtime() -> Any:
+    return plugins.require("openvino", extra="openvino", what="the backend openvino")
+
+
+def _first_line(error: Exception) -> str:
+    """OpenVINO's messages carry C++ file names and stack lines; the last line that says something is the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (told or lines or [type(error).__name__])[-1]

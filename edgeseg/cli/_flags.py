@@ -1,0 +1,71 @@
+"""Values and flags that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeseg.flows.parity import Gate
+
+
+def size(text: str) -> tuple[int, int]:
+    """``WIDTHxHEIGHT`` in pixels."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, e.g. 398x224")
+    return int(width), int(height)
+
+
+def three(text: str) -> tuple[float, float, float]:
+    """Three numbers, one a channel; a single one stands for all three."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) == 1:
+        values *= 3
+    if len(values) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one or three numbers, e.g. 0.485,0.456,0.406")
+    return values[0], values[1], values[2]
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names, comma-separated."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def add_data(parser: argparse.ArgumentParser, default: str) -> None:
+    """``--data`` and what the masks in it hold."""
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="pictures: a folder with images/ and masks/, a folder of images, a PaddleSeg list file, or sample[:N] "
+        f"(synthetic portraits); DATA:N takes N of them (default: {default})",
+    )
+    parser.add_argument(
+        "--mask-values",
+        metavar="CODING",
+        help="what the mask files hold: 0,1 | 0,1,255 (255 = ignore) | 0,255 (255 = person) | index; default: inferred "
+        "from all masks, and said",
+    )
+
+
+def add_gates(parser: argparse.ArgumentParser) -> None:
+    """What an artifact has to reach."""
+    parser.add_argument(
+        "--min-agreement", type=float, default=99.9, metavar="PERCENT",
+        help="pixels that must have the reference's class (default: 99.9)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-drop", type=float, default=0.1, metavar="POINTS",
+        help="mIoU that may be lost against the reference, in points of 100 (default: 0.1)",
+    )  # fmt: skip
+    parser.add_argument("--min-miou", type=float, metavar="X", help="dataset mIoU that must be reached, 0 to 1")
+
+
+def gate(arguments: argparse.Namespace) -> Gate:
+    """The gate of the flags that `add_gates` added."""
+    from edgeseg.flows.parity import Gate
+
+    return Gate(arguments.min_agreement / 100, arguments.max_drop / 100, arguments.min_miou)

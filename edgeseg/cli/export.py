@@ -1,0 +1,158 @@
+"""Convert a checkpoint to artifacts, each checked against the reference."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeseg.cli import _flags, _output
+
+if TYPE_CHECKING:
+    from edgeseg.flows.export import ExportRequest, ExportResult
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``edgeseg export``."""
+    add = parser.add_argument
+    add("checkpoint", nargs="?", metavar="CHECKPOINT",
+        help=".pdparams, .safetensors, .npz, .onnx, a Paddle inference model, .pt2, .pt, or a recipe (.toml); "
+        "default: the bundled network")  # fmt: skip
+    add(
+        "--target",
+        type=_flags.names,
+        metavar="NAMES",
+        help="backends, comma-separated: onnx, openvino, tflite (default: onnx)",
+    )
+    add("--precision", metavar="P", help="fp32 or fp16, which stores weights in half precision (default: fp32)")
+    add("--input-size", type=_flags.size, metavar="WxH", help="the network's input, width x height, e.g. 398x224")
+    add("--arch", metavar="NAME", help="architecture of a checkpoint that holds weights only (default: recognised)")
+    add(
+        "--model",
+        metavar="PACKAGE.MODULE:FACTORY",
+        help="Python function that builds the network of a PyTorch state dict",
+    )
+    add(
+        "--head",
+        metavar="NAME",
+        help="logits, softmax or argmax, for architectures that edgeseg builds (default: logits)",
+    )
+    add("--output", metavar="NAME", help="which output of an ONNX file is the mask, where it has several")
+    add("--color", choices=("rgb", "bgr"), help="colour order of the network's input")
+    add("--mean", type=_flags.three, metavar="R,G,B", help="mean of the normalisation (x / 255 - mean) / std")
+    add("--std", type=_flags.three, metavar="R,G,B", help="std of the normalisation")
+    add("--classes", type=_flags.names, metavar="NAMES", help="class names, comma-separated, background first")
+    add("--name", metavar="NAME", help="name of the model's folder (default: the architecture's or the file's)")
+    add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
+    _flags.add_data(parser, "8 synthetic portraits")
+    _flags.add_gates(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """``edgeseg export``."""
+    from edgeseg.flows.export import export
+
+    with _output.Status() as status:
+        result = export(_request(arguments), say=status.say)
+    return _show(result, arguments.json)
+
+
+def _request(arguments: argparse.Namespace) -> ExportRequest:
+    """What is to be exported: the flags, then the recipe, then the defaults."""
+    from edgeseg.assets import bundled
+    from edgeseg.flows.export import PARITY_IMAGES, ExportRequest
+    from edgeseg.flows.model import ModelRequest
+    from edgeseg.flows.recipe import Recipe, read_recipe
+    from edgeseg.graph.segmentation import Told
+
+    recipe, checkpoint = Recipe(), arguments.checkpoint
+    if checkpoint and checkpoint.endswith(".toml"):
+        recipe = read_recipe(Path(checkpoint))
+        checkpoint = recipe.checkpoint
+
+    def said(flag: str, default: Any = None) -> Any:
+        given = getattr(arguments, flag)
+        return given if given is not None else (getattr(recipe, flag) or default)
+
+    return ExportRequest(
+        model=ModelRequest(
+            checkpoint=Path(checkpoint) if checkpoint else bundled(),
+            arch=said("arch", ""),
+            factory=said("model", ""),
+            size=said("input_size"),
+            head=said("head", ""),
+            name=said("name", ""),
+            told=Told(
+                color=said("color"),
+                mean=said("mean"),
+                std=said("std"),
+                classes=said("classes"),
+                output=said("output"),
+            ),
+        ),
+        targets=said("target", ("onnx",)),
+        precision=said("precision", "fp32"),
+        data=said("data", f"sample:{PARITY_IMAGES}"),
+        mask_values=said("mask_values", ""),
+        out=arguments.out,
+        gate=_flags.gate(arguments),
+        command=arguments.command_line,
+    )
+
+
+def _show(result: ExportResult, as_json: bool) -> int:
+    for sentence in result.assumed:
+        _output.note(sentence)
+    rows: list[dict[str, Any]] = []
+    for item in result.exported:
+        if item.error is not None:
+            _output.complain(f"{item.target}: {item.error.message}", item.error.hint)
+            rows.append({"target": item.target, "error": item.error.message, "hint": item.error.hint})
+            continue
+        artifact = item.artifact
+        assert artifact is not None
+        assert artifact.manifest.parity is not None
+        for failure in artifact.manifest.parity.failures:
+            _output.complain(f"{artifact.name}: {failure}", f"edgeseg verify {artifact.folder} --gallery masks.html")
+        rows.append(
+            {
+                "target": item.target,
+                "artifact": artifact.name,
+                "path": str(artifact.folder),
+                "seconds": round(item.seconds, 3),
+                "size_bytes": artifact.size_bytes,
+                "parity": _output.plain(artifact.manifest.parity),
+            }
+        )
+    if as_json:
+        _output.json({"reference": str(result.reference.folder), "artifacts": rows})
+    else:
+        _table(result)
+    if any(item.error is not None for item in result.exported):
+        return 1
+    parities = [item.artifact.manifest.parity for item in result.exported if item.artifact is not None]
+    return 0 if all(parity is not None and parity.passed for parity in parities) else 3
+
+
+def _table(result: ExportResult) -> None:
+    table = _output.Table("artifact", "where", "seconds>", "MB>", "parity with the reference")
+    for item in result.exported:
+        if item.artifact is None:
+            assert item.error is not None
+            table.row(f"✗ {item.target}", "-", f"{item.seconds:.1f}", "-", item.error.message, state="bad")
+            continue
+        parity = item.artifact.manifest.parity
+        assert parity is not None
+        words = f"{100 * (1 - parity.flipped_share):.4f} % of pixels agree"
+        if parity.miou is not None and parity.reference_miou is not None:
+            words += f", mIoU {parity.miou:.4f} (reference {parity.reference_miou:.4f})"
+        pictures = f"{parity.images} {'synthetic pictures' if parity.synthetic else 'pictures of ' + parity.data}"
+        table.row(
+            f"{'✓' if parity.passed else '✗'} {item.artifact.name}",
+            str(item.artifact.folder),
+            f"{item.seconds:.1f}",
+            f"{item.artifact.size_bytes / 1e6:.2f}",
+            f"{words} ({pictures})",
+            state="good" if parity.passed else "bad",
+        )
+    table.show()

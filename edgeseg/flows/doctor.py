@@ -1,0 +1,102 @@
+"""What is installed and reachable, and the command that mends the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgeseg import __version__, backends, checkpoints
+from edgeseg.core import environments, plugins
+from edgeseg.core.environments import Environment
+from edgeseg.core.errors import unknown
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        kind: ``edgeseg``, ``backend``, ``checkpoint`` or ``tool``.
+        name: Which one.
+        ready: Whether it can be used now.
+        detail: Version, or what is missing.
+        mend: The command that makes it ready; empty if it is.
+    """
+
+    kind: str
+    name: str
+    ready: bool
+    detail: str
+    mend: str = ""
+
+
+def doctor() -> list[Check]:
+    """Look at everything; imports nothing heavy and changes nothing."""
+    python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    checks = [Check("edgeseg", __version__, True, python)]
+    for name in backends.names():
+        backend = backends.load(name)
+        checks.append(_package("backend", name, backend.package, backend.extra))
+    for name in checkpoints.formats():
+        checks.append(_checkpoint(name))
+    return checks
+
+
+def installable() -> dict[str, Environment]:
+    """The environments that ``doctor --install`` can make, by name."""
+    found = {}
+    for package in (checkpoints.__name__, backends.PACKAGE):
+        for name in plugins.names(package):
+            environment = getattr(plugins.load(package, name), "ENVIRONMENT", None)
+            if environment is not None:
+                found[environment.name] = environment
+    return found
+
+
+def install(name: str, *, say: Callable[[str], None]) -> str:
+    """Make one of the separate environments.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        EdgesegError: Nothing of that name can be installed, or the installation failed.
+    """
+    known = installable()
+    if name not in known:
+        raise unknown("thing to install", name, known)
+    return str(environments.install(known[name], say=say))
+
+
+def _package(kind: str, name: str, package: str, extra: str) -> Check:
+    if importlib.util.find_spec(package) is None:
+        return Check(kind, name, False, f"{package} is not installed", f"pip install 'edgeseg[{extra}]'")
+    return Check(kind, name, True, f"{package} {_version(package)}")
+
+
+def _checkpoint(name: str) -> Check:
+    """A format is ready unless its module names an environment or a package that is missing."""
+    module = plugins.load(checkpoints.__name__, name)
+    environment: Environment | None = getattr(module, "ENVIRONMENT", None)
+    if environment is not None:
+        if environments.is_installed(environment):
+            return Check("checkpoint", name, True, f"environment {environments.folder(environment)}")
+        size = f", {environment.download}" if environment.download else ""
+        return Check("checkpoint", name, False, f"needs an environment of its own{size}", environment.install_command)
+    for package in getattr(module, "PACKAGES", ()):
+        check = _package("checkpoint", name, package, getattr(module, "EXTRA", ""))
+        if not check.ready:
+            return check
+    return Check("checkpoint", name, True, "built in")
+
+
+def _version(package: str) -> str:
+    for name in (package, package.replace("_", "-")):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "of unknown version"

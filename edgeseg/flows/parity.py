@@ -1,0 +1,238 @@
+"""Comparing the masks of artifacts with the masks of the reference, picture by picture, in constant memory."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import queue
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from edgeseg.core.arrays import Array
+from edgeseg.data.dataset import Sample, ahead
+from edgeseg.data.predictor import Predictor
+from edgeseg.metrics.quality import (
+    Agreement,
+    AgreementScores,
+    ImageAgreement,
+    ImageQuality,
+    Quality,
+    QualityScores,
+    agree,
+    measure,
+)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What an artifact has to reach; shares of 1, not per cent.
+
+    Attributes:
+        min_agreement: Share of pixels that have the reference's class.
+        max_miou_drop: How much dataset mIoU may be lost against the reference; only with ground-truth masks.
+        min_miou: Dataset mIoU of the artifact itself; only with ground-truth masks.
+    """
+
+    min_agreement: float = 0.999
+    max_miou_drop: float = 0.001
+    min_miou: float | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One picture with the masks that reference and artifact make of it.
+
+    Attributes:
+        sample: The picture, with its ground truth where there is one.
+        reference: [H, W], uint8 class indices.
+        artifact: [H, W], uint8 class indices.
+        flipped_share: Share of pixels in which the two masks differ.
+        miou: mIoU of the artifact's mask on this picture; None without ground truth.
+    """
+
+    sample: Sample
+    reference: Array
+    artifact: Array
+    flipped_share: float
+    miou: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An artifact beside its reference over a data set; None = not measured."""
+
+    name: str
+    agreement: AgreementScores
+    scores: QualityScores | None
+    reference: QualityScores | None
+    failures: tuple[str, ...]
+    worst: tuple[Compared, ...] = field(repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate was reached."""
+        return not self.failures
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The loaded models of one thread; lanes run side by side, each on its own pictures.
+
+    Several lanes of few CPU threads each get more out of a machine than one lane of many, because decoding and
+    measuring of one picture overlap with the inference of another.
+    """
+
+    reference: Predictor
+    artifacts: tuple[tuple[str, Predictor], ...]
+
+    def close(self) -> None:
+        """Give back what the runtimes hold."""
+        self.reference.close()
+        for _, predictor in self.artifacts:
+            predictor.close()
+
+
+def plan_lanes(threads: int = 0) -> tuple[int, int]:
+    """How many lanes, and how many CPU threads for the runtimes of each, for `threads` cores (0: all that there are)."""
+    cores = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    lanes = min(4, cores)
+    return lanes, max(1, cores // lanes)
+
+
+def compare(
+    read: Callable[[int], Sample],
+    count: int,
+    lanes: Sequence[Lane],
+    *,
+    gate: Gate,
+    keep_worst: int = 0,
+    step: Callable[[], None] = lambda: None,
+) -> list[Comparison]:
+    """Run reference and artifacts over pictures.
+
+    Args:
+        read: Picture number to picture; called from several threads.
+        count: How many pictures there are.
+        lanes: The same models, loaded once for each thread.
+        gate: What has to be reached.
+        keep_worst: How many pictures to keep of each artifact: those with most flipped pixels, then lowest mIoU.
+        step: Called after each picture, for a progress bar.
+
+    Returns:
+        One comparison an artifact, in their order. Sums are made in the order of the pictures, so they do not depend
+        on how the threads ran.
+    """
+    free: queue.SimpleQueue[Lane] = queue.SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
+
+    def work(index: int) -> list[_Judged]:
+        sample = read(index)
+        lane = free.get()
+        try:
+            return _judge(sample, lane)
+        finally:
+            free.put(lane)
+
+    classes = max(2, lanes[0].reference.spec.output_channels, len(lanes[0].reference.spec.classes))
+    tallies = [_Tally(name, classes, keep_worst) for name, _ in lanes[0].artifacts]
+    # One thread more than lanes: it decodes while the others infer.
+    for judged in ahead(work, range(count), threads=len(lanes) + 1):
+        for tally, one in zip(tallies, judged, strict=True):
+            tally.add(one)
+        step()
+    return [tally.comparison(gate) for tally in tallies]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Everything counted for one artifact on one picture."""
+
+    compared: Compared
+    agreement: ImageAgreement
+    quality: ImageQuality | None
+    reference: ImageQuality | None
+
+
+def _judge(sample: Sample, lane: Lane) -> list[_Judged]:
+    size = sample.image.shape[:2]
+    classes = max(2, lane.reference.spec.output_channels, len(lane.reference.spec.classes))
+    tensor = lane.reference.prepare(sample.image)
+    reference = lane.reference.finish(lane.reference.infer(tensor), *size)
+    truth = sample.mask
+    of_reference = measure(sample.name, truth, reference, classes) if truth is not None else None
+    judged = []
+    for _, predictor in lane.artifacts:
+        same = predictor.takes_the_input_of(lane.reference)
+        mask = predictor.finish(predictor.infer(tensor if same else predictor.prepare(sample.image)), *size)
+        agreement = agree(sample.name, reference, mask, classes)
+        quality = of_reference
+        if truth is not None and agreement.flipped_share:
+            # Equal masks have equal scores, and most masks are equal: measuring those twice would double the cost.
+            quality = measure(sample.name, truth, mask, classes)
+        miou = quality.miou if quality is not None else None
+        compared = Compared(sample, reference, mask, agreement.flipped_share, miou)
+        judged.append(_Judged(compared, agreement, quality, of_reference))
+    return judged
+
+
+class _Tally:
+    """What is summed up for one artifact."""
+
+    def __init__(self, name: str, classes: int, keep_worst: int) -> None:
+        self._name = name
+        self._agreement = Agreement(classes)
+        self._quality = Quality(classes)
+        self._reference = Quality(classes)
+        self._keep = keep_worst
+        self._worst: list[tuple[float, float, int, Compared]] = []
+        self._seen = 0
+
+    def add(self, judged: _Judged) -> None:
+        self._agreement.add(judged.agreement)
+        if judged.quality is not None and judged.reference is not None:
+            self._quality.add(judged.quality)
+            self._reference.add(judged.reference)
+        self._seen += 1
+        rank = (judged.compared.flipped_share, -(judged.compared.miou or 0.0), -self._seen)
+        if len(self._worst) < self._keep:
+            heapq.heappush(self._worst, (*rank, judged.compared))
+        elif self._keep:
+            heapq.heappushpop(self._worst, (*rank, judged.compared))
+
+    def comparison(self, gate: Gate) -> Comparison:
+        agreement = self._agreement.scores()
+        assert agreement is not None, "a data set has at least one picture"
+        scores, reference = self._quality.scores(), self._reference.scores()
+        worst = tuple(entry[-1] for entry in sorted(self._worst, key=lambda entry: entry[:3], reverse=True))
+        return Comparison(self._name, agreement, scores, reference, _missed(gate, agreement, scores, reference), worst)
+
+
+def _missed(
+    gate: Gate, agreement: AgreementScores, scores: QualityScores | None, reference: QualityScores | None
+) -> tuple[str, ...]:
+    """The gates that were missed, as sentences with the figures. A NaN never passes."""
+    missed = []
+    agreed = 1 - agreement.flipped_share
+    if not agreed >= gate.min_agreement:
+        missed.append(
+            f"{100 * agreed:.3f} % of the pixels agree with the reference, the gate is {_pct(gate.min_agreement)}"
+        )
+    if agreement.constant:
+        missed.append(
+            "the reference's masks are one class everywhere, so agreement proves nothing: check colour order, mean and std"
+        )
+    if scores is not None and reference is not None:
+        drop = reference.miou - scores.miou
+        if not drop <= gate.max_miou_drop:
+            missed.append(f"mIoU fell by {100 * drop:.2f} points, the gate is {100 * gate.max_miou_drop:.2f}")
+    if gate.min_miou is not None:
+        if scores is None:
+            missed.append("a mIoU is asked for, but the pictures have no ground-truth masks")
+        elif not scores.miou >= gate.min_miou:
+            missed.append(f"mIoU is {scores.miou:.4f}, the gate is {gate.min_miou:.4f}")
+    return tuple(missed)
+
+
+def _pct(share: float) -> str:
+    return f"{100 * share:.6g} %"
