@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import onnx
 
 SUFFIXES = (".pt", ".pth", ".pt2")
+PACKAGES = ("torch", "onnxscript")
+EXTRA = "torch"
 OPSET = 18
 """The oldest that the exporter writes by itself, and one that every runtime here has long known."""
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "ema", "weights")
