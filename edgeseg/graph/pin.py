@@ -88,11 +88,8 @@ def pin_input(
                 "export it with fixed sizes",
             )
     _forget_shapes(pinned)
-    inferred = _inferred(pinned)
-    if is_static(inferred):
-        return inferred
-    # Shapes that the graph computes at run time: the runtime says what comes out, the input size being fixed.
-    for value, shape in zip(pinned.graph.output, _output_shapes(inferred), strict=True):
+    # Shapes may be computed at run time, and inference does not notice all that cannot be: the runtime knows.
+    for value, shape in zip(pinned.graph.output, _output_shapes(pinned), strict=True):
         value.type.tensor_type.shape.CopyFrom(onnx.helper.make_tensor_type_proto(1, shape).tensor_type.shape)
     return _inferred(pinned)
 
