@@ -59,7 +59,7 @@ def connectnet_weights():
     return weights
 
 
-@pytest.fixture()
+@pytest.fixture
 def need_paddle():
     """Call it: skip unless the separate environment of paddle2onnx has been made."""
 

@@ -36,7 +36,8 @@ def image_input(model: onnx.ModelProto, name: str = "") -> onnx.ValueInfoProto:
     chosen = images if len(images) == 1 else coloured
     if len(chosen) != 1:
         raise GraphError(
-            f"which input takes the image is not clear; the inputs are: {listed}", "name it: --input-name NAME"
+            f"which input takes the image is not clear; the inputs are: {listed}",
+            "edgeseg takes networks with one picture in and one mask out",
         )
     return chosen[0]
 

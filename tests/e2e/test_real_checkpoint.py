@@ -55,7 +55,9 @@ def test_our_graph_is_paddle2onnxs_on_every_photo(published, photos, ours):
     assert 0.92 <= mine_miou <= 0.935
 
 
-@pytest.mark.parametrize("form", ["paddle2onnx.onnx", "paddle2onnx_2021_dynamic.onnx", "inference_pir", "inference_legacy"])
+@pytest.mark.parametrize(
+    "form", ["paddle2onnx.onnx", "paddle2onnx_2021_dynamic.onnx", "inference_pir", "inference_legacy"]
+)
 def test_every_form_of_the_checkpoint_gives_the_same_masks(published, photos, ours, form, need_paddle):
     if form.startswith("inference"):
         need_paddle()
