@@ -1,0 +1,3 @@
+"""placeholder"""
+from edgeseg.backends.tflite.builder import Builder
+def check(builder: Builder) -> None: ...
