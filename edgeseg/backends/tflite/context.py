@@ -31,7 +31,6 @@ class Value:
         dtype: Type that the tensor has in TFLite.
         order: Physical dimension `p` holds logical dimension `order[p]`.
         nonnegative: No element is below 0 (so zero is as good a border as minus infinity).
-        integer: ONNX type of an int64 value that is computed in int32.
     """
 
     shape: Shape
@@ -233,6 +232,9 @@ class Context:
         target = tuple(int(size) for size in shape)
         if self.shape_of(tensor) == target:
             return tensor
+        if not target:  # a RESHAPE to rank 0 would need a shape of no elements, which is no buffer
+            rank = len(self.shape_of(tensor))
+            return self.emit("SQUEEZE", [tensor], target, squeezeDims=np.arange(rank, dtype=np.int32))
         return self.emit(
             "RESHAPE", [tensor, self.ints(target)], target, newShape=np.array(target, np.int32)
         )

@@ -180,7 +180,10 @@ class _Walk:
                 if value.data is not None and 0 in value.shape:
                     raise Refused("it is empty")
                 value = _retyped_output(self.ctx, value, kinds[name])
-                tensor = self.ctx.tensor(value, order)
+                if value.data is not None:
+                    tensor = builder.constant(value.data.transpose(order))
+                else:
+                    tensor = self.ctx.tensor(value, order)
                 taken = {*builder.inputs.values(), *builder.outputs.values()}
                 if tensor in taken or builder.tensors[tensor].data is not None:
                     tensor = _copy(self.ctx, tensor)
@@ -222,8 +225,7 @@ def _copy(ctx: Context, tensor: int) -> int:
     shape = ctx.shape_of(tensor)
     if shape:
         return ctx.emit("RESHAPE", [tensor, ctx.ints(shape)], shape, newShape=np.array(shape, np.int32))
-    flat = ctx.emit("RESHAPE", [tensor, ctx.ints([1])], (1,), newShape=np.array([1], np.int32))
-    return ctx.emit("SUM", [flat, ctx.ints([0])], (), keepDims=False)
+    return ctx.reshape(ctx.reshape(tensor, (1,)), ())
 
 
 def evaluate(node: Node, feeds: Mapping[str, Array | None], opset: int) -> list[Any]:

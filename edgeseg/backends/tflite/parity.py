@@ -53,10 +53,15 @@ def natural_image(height: int, width: int) -> Array:
 
 
 def trials(graph: Graph, spec: ModelSpec | None) -> Iterator[tuple[str, dict[str, Array]]]:
-    """Inputs to compare on: numbers from a normal distribution, then a picture in the network's own pre-processing."""
-    for name, seed in (("random", 0), ("natural", 1)):
-        rng = np.random.default_rng(seed)
-        feeds = {port.name: _numbers(port, rng, small=seed == 1) for port in graph.inputs}
+    """Inputs to compare on: numbers from a normal distribution, then a picture in the network's own pre-processing.
+
+    Integers are of both signs, then 0 or 1, then 1, because some are indices and some divisors.
+    """
+    for name, integers in (("random", (-20, 20)), ("natural", (0, 2)), ("random", (1, 2))):
+        if integers == (1, 2) and all(port.dtype.kind not in "iu" for port in graph.inputs):
+            continue
+        rng = np.random.default_rng(0)
+        feeds = {port.name: _numbers(port, rng, *integers) for port in graph.inputs}
         if name == "natural":
             for port in graph.inputs:
                 picture = _picture(port, spec)
@@ -65,13 +70,12 @@ def trials(graph: Graph, spec: ModelSpec | None) -> Iterator[tuple[str, dict[str
         yield name, feeds
 
 
-def _numbers(port: Port, rng: np.random.Generator, *, small: bool) -> Array:
-    """Random content; small integers the second time, because some are indices."""
+def _numbers(port: Port, rng: np.random.Generator, low: int, high: int) -> Array:
+    """Random content; integers are in [low, high)."""
     if port.dtype == np.bool_:
         return rng.random(port.shape) < 0.5
     if port.dtype.kind in "iu":
-        low, high = (0, 2) if small else (0 if port.dtype.kind == "u" else -20, 20)
-        return rng.integers(low, high, port.shape).astype(port.dtype)
+        return rng.integers(max(low, 0) if port.dtype.kind == "u" else low, high, port.shape).astype(port.dtype)
     return rng.standard_normal(port.shape).astype(port.dtype)
 
 
@@ -131,7 +135,7 @@ def prepared_trials(graph: Graph, spec: ModelSpec | None) -> list[Trial]:
 
 def difference(expected: Array, found: Array) -> float:
     """How far two arrays are apart: a share of the largest value for floats, of the elements for all else."""
-    if expected.shape != found.shape:
+    if expected.shape != found.shape or expected.dtype != found.dtype:
         return float("inf")
     if expected.size == 0:
         return 0.0
@@ -205,7 +209,7 @@ def _opened(content: bytes) -> TfliteSession:
 
 def run(session: TfliteSession, lowered: Lowered, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Run a file on inputs laid out as ONNX says, and give its outputs as ONNX lays them out."""
-    given = {name: np.ascontiguousarray(array.transpose(lowered.orders[name])) for name, array in feeds.items()}
+    given = {name: np.array(array.transpose(lowered.orders[name]), order="C") for name, array in feeds.items()}
     return {name: _logical(array, lowered.orders.get(name)) for name, array in session.run(given).items()}
 
 
@@ -228,7 +232,7 @@ def parting(lowered: Lowered, case: Trial, tolerance: float = TOLERANCE) -> str:
         expected = dict(zip(names, session.run(None, dict(case.feeds)), strict=True))
         content = lowered.builder.serialize(probes={name: value.tensor for name, value in probes.items() if value.tensor})
         found = TfliteSession(content, 1).run(
-            {name: np.ascontiguousarray(case.feeds[name].transpose(lowered.orders[name])) for name in case.feeds}
+            {name: np.array(case.feeds[name].transpose(lowered.orders[name]), order="C") for name in case.feeds}
         )
     except Exception as error:  # the message above stands on its own; this one only narrows it down
         return f"the node could not be found ({error})"

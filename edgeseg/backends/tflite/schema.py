@@ -41,6 +41,7 @@ OPTIONS: dict[str, str] = {
     "MAX_POOL_2D": "Pool2DOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
     "RESHAPE": "ReshapeOptions",
+    "SQUEEZE": "SqueezeOptions",
     "TRANSPOSE": "TransposeOptions",
     "CONCATENATION": "ConcatenationOptions",
     "SPLIT": "SplitOptions",

@@ -31,7 +31,6 @@ _UNARY: dict[str, tuple[str, bool]] = {
 }
 """ONNX operator to the TFLite operator, and whether its result is never negative."""
 
-_INTEGERS_TOO = {"Neg": ("int32",), "Abs": ("int32",), "Not": ("bool",)}
 
 
 def unary(ctx: Context, kind: str, value: Value, *, nonnegative: bool = False, **options: Any) -> Value:
@@ -49,7 +48,7 @@ def simple(ctx: Context, node: Node) -> None:
     if value.dtype.name in ("int8", "uint8", "int16", "int32") and node.op in ("Relu", "Abs", "Neg"):
         ctx.bind_value(named(ctx, _integer(ctx, node.op, value)))
         return
-    if value.dtype.name not in _INTEGERS_TOO.get(node.op, ("float32",)):
+    if value.dtype.name != ("bool" if node.op == "Not" else "float32"):
         raise Refused(f"it works on {value.dtype.name}")
     ctx.bind_value(named(ctx, unary(ctx, kind, value, nonnegative=nonnegative)))
 
@@ -264,10 +263,10 @@ def cast(ctx: Context, node: Node) -> None:
 @lowers("Identity", "Dropout")
 def identity(ctx: Context, node: Node) -> None:
     """Nothing is written."""
-    if node.op == "Dropout" and len([name for name in node.outputs if name]) > 1:
-        raise Refused("its mask output is read; export the network in eval mode")
     if node.op == "Dropout" and ctx.has(2) and bool(ctx.constant(2, "training mode").reshape(-1)[0]):
         raise Refused("it is in training mode; export the network in eval mode")
+    if len(node.outputs) > 1 and node.outputs[1]:
+        ctx.bind_data(np.ones(ctx.input(0).shape, np.bool_), output=1)
     ctx.bind_value(ctx.input(0))
 
 

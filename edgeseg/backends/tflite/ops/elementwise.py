@@ -90,13 +90,11 @@ def _merged(ctx: Context, tensors: list[int], target: Shape) -> tuple[list[int],
 
 def binary(ctx: Context, kind: str, a: Value, b: Value, dtype: Any = None, **options: Any) -> Value:
     """`broadcast` of two operands; 8- and 16-bit integers are computed in 32 bits and cut back, as ONNX wraps them."""
-    small = a.dtype.name in _SMALL and dtype is None
-    if small or (a.dtype.name in _SMALL and dtype is not None):
-        kept = a.dtype
-        a, b = widened(ctx, a), widened(ctx, b)
-        result = broadcast(ctx, kind, [a, b], dtype, **options)
-        return retyped(ctx, result, kept) if small else result
-    return broadcast(ctx, kind, [a, b], dtype, **options)
+    kept = a.dtype
+    if kept.name not in _SMALL:
+        return broadcast(ctx, kind, [a, b], dtype, **options)
+    result = broadcast(ctx, kind, [widened(ctx, a), widened(ctx, b)], dtype, **options)
+    return retyped(ctx, result, kept) if dtype is None else result
 
 
 def widened(ctx: Context, value: Value) -> Value:
@@ -157,18 +155,32 @@ def _no_logic(value: Value) -> None:
 def divide(ctx: Context, node: Node) -> None:
     """DIV; by a float constant, a multiplication is the same to the last bit only for powers of two, so it stays DIV."""
     a, b = ctx.inputs()
-    ctx.bind_value(named(ctx, binary(ctx, "DIV", a, b)))
+    ctx.bind_value(named(ctx, binary(ctx, "DIV", a, never_zero(ctx, b))))
+
+
+def never_zero(ctx: Context, value: Value) -> Value:
+    """An integer divisor with 1 in the place of 0, where ONNX leaves the result open and a CPU would stop."""
+    if value.dtype.kind == "f":
+        return value
+    if value.data is not None:
+        return constant_value(np.where(value.data == 0, np.array(1, value.data.dtype), value.data))
+    wide = widened(ctx, value)
+    zero = broadcast(ctx, "EQUAL", [wide, scalar(0, np.int32)], np.dtype(np.bool_))
+    return broadcast(ctx, "SELECT_V2", [zero, scalar(1, np.int32), wide])
 
 
 @lowers("Mod")
 def modulo(ctx: Context, node: Node) -> None:
-    """FLOOR_MOD is ONNX's Mod of integers; fmod is x - y * trunc(x / y), and is refused."""
+    """FLOOR_MOD of integers; with fmod=1, x - y * trunc(x / y), whose rounding is only exact for integers."""
     a, b = ctx.inputs()
-    if node.get("fmod", 0):
-        raise Refused("it is a C fmod, which TFLite has not")
     if a.dtype.name == "float32":
-        raise Refused("Mod of floats needs fmod=1")
-    ctx.bind_value(named(ctx, binary(ctx, "FLOOR_MOD", a, b)))
+        raise Refused("it works on float32")
+    kept, a, b = a.dtype, widened(ctx, a), never_zero(ctx, widened(ctx, b))
+    if node.get("fmod", 0):
+        result = binary(ctx, "SUB", a, binary(ctx, "MUL", b, binary(ctx, "DIV", a, b)))
+    else:
+        result = binary(ctx, "FLOOR_MOD", a, b)
+    ctx.bind_value(named(ctx, retyped(ctx, result, kept)))
 
 
 @lowers("Pow")

@@ -14,12 +14,13 @@ from edgeseg.backends.tflite.ops.shape import reshaped
 from edgeseg.backends.tflite.prepare import Node
 
 
-def normalized(ctx: Context, value: Value, axes: Sequence[int], epsilon: float) -> Value:
-    """(x - mean) / sqrt(variance + epsilon) over some logical dimensions."""
-    centred = binary(ctx, "SUB", value, reduced(ctx, "MEAN", value, axes, keep=True))
+def normalized(ctx: Context, value: Value, axes: Sequence[int], epsilon: float) -> tuple[Value, Value, Value]:
+    """(x - mean) / sqrt(variance + epsilon) over some logical dimensions; also the mean and the inverse root."""
+    mean = reduced(ctx, "MEAN", value, axes, keep=True)
+    centred = binary(ctx, "SUB", value, mean)
     variance = reduced(ctx, "MEAN", binary(ctx, "MUL", centred, centred), axes, keep=True)
     root = unary(ctx, "RSQRT", binary(ctx, "ADD", variance, scalar(epsilon)))
-    return binary(ctx, "MUL", centred, root)
+    return binary(ctx, "MUL", centred, root), mean, root
 
 
 def _spread(value: Value, rank: int) -> Value:
@@ -34,7 +35,7 @@ def instance_norm(ctx: Context, node: Node) -> None:
     """Normalised over the spatial dimensions, then scaled per channel."""
     value = ctx.input(0)
     rank = len(value.shape)
-    result = normalized(ctx, value, range(2, rank), float(node.get("epsilon", 1e-5)))
+    result, _, _ = normalized(ctx, value, range(2, rank), float(node.get("epsilon", 1e-5)))
     result = binary(ctx, "MUL", result, _spread(ctx.input(1), rank))
     ctx.bind_value(named(ctx, binary(ctx, "ADD", result, _spread(ctx.input(2), rank))))
 
@@ -47,7 +48,7 @@ def group_norm(ctx: Context, node: Node) -> None:
     batch, channels, *spatial = value.shape
     split = reshaped(ctx, value, (batch, groups, channels // groups, *spatial))
     rank = len(split.shape)
-    result = normalized(ctx, split, range(2, rank), float(node.get("epsilon", 1e-5)))
+    result, _, _ = normalized(ctx, split, range(2, rank), float(node.get("epsilon", 1e-5)))
     scale, shift = (ctx.constant(index, what) for index, what in ((1, "scale"), (2, "bias")))
     if ctx.opset < 21:
         scale, shift = (np.repeat(data, channels // groups) for data in (scale, shift))
@@ -59,14 +60,15 @@ def group_norm(ctx: Context, node: Node) -> None:
 @lowers("LayerNormalization")
 def layer_norm(ctx: Context, node: Node) -> None:
     """Normalised over all dimensions from `axis` on."""
-    if len([name for name in node.outputs if name]) > 1:
-        raise Refused("its mean or deviation is read")
     value = ctx.input(0)
     if value.dtype != np.float32:
         raise Refused(f"it works on {value.dtype.name}")
     rank = len(value.shape)
     axis = int(node.get("axis", -1)) % rank
-    result = normalized(ctx, value, range(axis, rank), float(node.get("epsilon", 1e-5)))
+    result, *moments = normalized(ctx, value, range(axis, rank), float(node.get("epsilon", 1e-5)))
+    for index, moment in enumerate(moments, start=1):
+        if index < len(node.outputs) and node.outputs[index]:
+            ctx.bind_value(moment, output=index)
     result = binary(ctx, "MUL", result, ctx.input(1))
     if ctx.has(2):
         result = binary(ctx, "ADD", result, ctx.input(2))

@@ -10,6 +10,7 @@ import numpy as np
 from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.context import Context, Refused, lowers
 from edgeseg.backends.tflite.layout import NHWC
+from edgeseg.backends.tflite.ops.elementwise import retyped
 from edgeseg.backends.tflite.ops.reduce import reduced
 from edgeseg.backends.tflite.ops.spatial import Pair, Window, as_image, bind_image, zero_pad
 from edgeseg.backends.tflite.prepare import Node
@@ -23,8 +24,11 @@ def pool(ctx: Context, node: Node) -> None:
     if len([name for name in node.outputs if name]) > 1:
         raise Refused("its indices are read; TFLite's pooling has none")
     x = ctx.input(0)
-    if x.dtype != np.float32:
-        raise Refused(f"it works on {x.dtype.name}")
+    kept = x.dtype
+    if kept != np.float32:
+        if node.op != "MaxPool" or kept.itemsize > 1:
+            raise Refused(f"it works on {kept.name}")
+        x = retyped(ctx, x, np.dtype(np.float32))  # exact for 8 bits; TFLite's own 8-bit pooling means quantised
     image, height, width = as_image(ctx, x)
     window = Window.of(node, node.attributes["kernel_shape"], (height, width), len(x.shape) - 2)
     out = window.out_size(ceil=bool(node.get("ceil_mode", 0)))
@@ -38,7 +42,7 @@ def pool(ctx: Context, node: Node) -> None:
         result = _max(ctx, tensor, full, out, x.nonnegative)
     else:
         result = _average(ctx, tensor, window, full, out, bool(node.get("count_include_pad", 0)))
-    bind_image(ctx, result, x, nonnegative=x.nonnegative)
+    bind_image(ctx, ctx.cast(result, kept), x, nonnegative=x.nonnegative)
 
 
 def _emit(ctx: Context, kind: str, tensor: int, window: Window, out: Pair, padding: str) -> int:

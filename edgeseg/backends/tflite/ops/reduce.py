@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -50,10 +49,8 @@ def reduce(ctx: Context, node: Node) -> None:
         axes = [] if node.get("noop_with_empty_axes", 0) else list(range(len(value.shape)))
     axes = [axis % len(value.shape) for axis in axes] if value.shape else []
     kept = value.dtype
-    if kept.name in ("int8", "uint8", "int16"):
+    if kept.name in ("int8", "uint8", "int16") or (kept == np.bool_ and node.op in ("ReduceMax", "ReduceMin")):
         value = retyped(ctx, value, np.dtype(np.int32))
-    elif kept == np.bool_:
-        raise Refused("it reduces booleans")
     if value.dtype != np.float32 and (node.op in _COMPOUND or node.op == "ReduceMean"):
         raise Refused(f"it works on {kept.name}")
     if node.op in ("ReduceL2", "ReduceSumSquare"):
@@ -94,9 +91,7 @@ def squeezed(ctx: Context, value: Value, axes: Iterable[int]) -> Value:
 
 @lowers("ArgMax", "ArgMin")
 def arg_max(ctx: Context, node: Node) -> None:
-    """ARG_MAX; the first of equals wins, in ONNX as in TFLite."""
-    if node.get("select_last_index", 0):
-        raise Refused("it takes the last of equals; TFLite takes the first")
+    """ARG_MAX, where the first of equals wins; for the last one, the dimension is searched backwards."""
     value = ctx.input(0)
     if value.dtype != np.float32:
         value = retyped(ctx, value, np.dtype(np.float32)) if value.dtype.itemsize < 4 else value
@@ -104,9 +99,16 @@ def arg_max(ctx: Context, node: Node) -> None:
     tensor = ctx.tensor(value)
     place = value.order.index(axis)
     held = ctx.shape_of(tensor)
+    backwards = bool(node.get("select_last_index", 0))
+    if backwards:
+        indices = ctx.ints(np.arange(held[place])[::-1])
+        tensor = ctx.emit("GATHER", [tensor, indices], held, axis=place, batchDims=0)
     shape = [size for index, size in enumerate(held) if index != place]
     kind = "ARG_MAX" if node.op == "ArgMax" else "ARG_MIN"
     result = ctx.emit(kind, [tensor, ctx.builder.constant(np.int32(place))], shape, np.int32, outputType="INT32")
+    if backwards:
+        last = ctx.builder.constant(np.int32(held[place] - 1))
+        result = ctx.emit("SUB", [last, result], shape)
     order = layout.dropped(value.order, [axis])
     if node.get("keepdims", 1):
         result = ctx.reshape(result, [1 if index == place else size for index, size in enumerate(held)])
@@ -125,8 +127,3 @@ def cumulative_sum(ctx: Context, node: Node) -> None:
     place = ctx.builder.constant(np.int32(value.order.index(axis)))
     options = {"exclusive": bool(node.get("exclusive", 0)), "reverse": bool(node.get("reverse", 0))}
     ctx.bind(ctx.emit("CUMSUM", [tensor, place], ctx.shape_of(tensor), **options), value.order)
-
-
-def count(value: Value, axes: Iterable[int]) -> int:
-    """How many elements a reduction over these dimensions takes together."""
-    return math.prod(value.shape[axis] for axis in axes)

@@ -105,6 +105,8 @@ def _axes(ctx: Context, node: Node, value: Value, transform: str, old: bool) -> 
             assert scales is not None
             scale = float(scales[index])
             out = math.floor(size * scale + 1e-6)
+            if transform == "align_corners" and abs(size * scale - out) > 1e-6:
+                raise Refused(f"it aligns corners at {size * scale:g} elements, which ONNX and its runtimes read differently")
         if out < 1:
             raise Refused("its result is empty")
         axes[axis] = Axis(size, out, scale, transform)
@@ -189,7 +191,7 @@ def _matrix(axis: Axis, node: Node, mode: str) -> Array:
     a = float(node.get("cubic_coeff_a", -0.75))
     stretch = min(axis.scale, 1.0) if node.get("antialias", 0) else 1.0
     support = (1.0 if mode == "linear" else 2.0) / stretch
-    exclude = bool(node.get("exclude_outside", 0)) or bool(node.get("antialias", 0))
+    exclude = bool(node.get("exclude_outside", 0))
 
     def weight(distance: Array) -> Array:
         x = np.abs(distance)

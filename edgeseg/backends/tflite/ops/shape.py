@@ -348,8 +348,11 @@ def blocks(ctx: Context, node: Node) -> None:
     block = int(node.attributes["blocksize"])
     tensor = ctx.tensor(value, NHWC)
     if node.op == "SpaceToDepth":
-        new = (batch, height // block, width // block, channels * block * block)
+        depth = channels * block * block
+        new = (batch, height // block, width // block, depth)
         result = ctx.emit("SPACE_TO_DEPTH", [tensor], new, blockSize=block)
+        if node.get("mode", "DCR") == "CRD":
+            result = gathered(ctx, result, 3, np.arange(depth).reshape(block * block, channels).T.reshape(-1))
     else:
         depth = channels // (block * block)
         if node.get("mode", "DCR") == "CRD":
