@@ -250,7 +250,7 @@ def evaluate(node: Node, feeds: Mapping[str, Array | None], opset: int) -> list[
 
 def _inferred(model: Any) -> dict[str, tuple[layout.Shape, np.dtype[Any]]]:
     """Static shapes and computable types of the values of a model, as far as ONNX can tell."""
-    import onnx
+    import onnx.shape_inference
     from onnx import helper
 
     found: dict[str, tuple[layout.Shape, np.dtype[Any]]] = {}

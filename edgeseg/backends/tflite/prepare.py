@@ -101,7 +101,7 @@ def prepare(model: Any, known: frozenset[str]) -> Graph:
     Raises:
         GraphError: An input has no static shape, or the opset is too old.
     """
-    import onnx
+    import onnx.inliner
     from onnx import helper, numpy_helper
 
     if model.functions:
@@ -144,7 +144,8 @@ def prepare(model: Any, known: frozenset[str]) -> Graph:
 
 def _expanded(model: Any, known: frozenset[str]) -> Any:
     """Replace operators without a lowering by their ONNX function body."""
-    import onnx
+    import onnx.inliner
+    import onnx.shape_inference
 
     strange = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")} - known
     bodies = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edgeseg.backends.tflite.builder import Array, Quantization
@@ -23,12 +25,14 @@ def _parameters(ctx: Context, node: Node, value: Value) -> tuple[Array, Array, i
     return scale.reshape(-1), zero.reshape(-1), axis % max(len(value.shape), 1)
 
 
-def _stored(ctx: Context, node: Node, value: Value) -> tuple[Quantization, Value]:
-    """The tensor's quantisation; `axis` counts physical dimensions there."""
-    scale, zero, axis = _parameters(ctx, node, value)
+def _per_tensor(ctx: Context, node: Node, value: Value, stored: np.dtype[Any]) -> Quantization:
+    """The quantisation of an activation."""
+    scale, zero, _ = _parameters(ctx, node, value)
     if scale.size > 1:
         raise Refused("it quantises an activation per channel; TFLite's activations have one scale")
-    return Quantization(tuple(map(float, scale)), tuple(map(int, zero)), axis), value
+    if stored == np.int16 and zero.any():
+        raise Refused("its int16 zero point is not 0")
+    return Quantization((float(scale[0]),), (int(zero[0]),))
 
 
 @lowers("QuantizeLinear")
@@ -40,9 +44,7 @@ def quantize(ctx: Context, node: Node) -> None:
     target = ctx.input(2).dtype if ctx.has(2) else np.dtype(np.uint8)
     if target.name not in _TYPES:
         raise Refused(f"it quantises to {target.name}")
-    quantization, value = _stored(ctx, node, value)
-    if target == np.int16 and any(quantization.zero_point):
-        raise Refused("its int16 zero point is not 0")
+    quantization = _per_tensor(ctx, node, value, target)
     tensor = ctx.tensor(value)
     result = ctx.emit("QUANTIZE", [tensor], ctx.shape_of(tensor), target, quantization=quantization)
     ctx.bind(result, value.order)
@@ -60,7 +62,7 @@ def dequantize(ctx: Context, node: Node) -> None:
         return
     if value.dtype.name not in _TYPES:
         raise Refused(f"it dequantises {value.dtype.name}")
-    quantization, value = _stored(ctx, node, value)
+    quantization = _per_tensor(ctx, node, value, value.dtype)
     tensor = ctx.tensor(value)
     held = ctx.builder.tensors[tensor]
     if held.quantization != quantization:

@@ -19,28 +19,33 @@ _FLAVOURS: tuple[tuple[bool, bool], ...] = ((True, False), (False, False), (Fals
 
 
 class Axis:
-    """How one dimension is sampled: sizes, scale, and the position in the input of every output element."""
+    """How one dimension is sampled: sizes, scale, and the position in the input of every output element.
+
+    `positions` are exact, for interpolation. `single` are computed in float32 as ONNX Runtime does: where a formula
+    lands on the edge between two elements, its rounding decides which one is the nearest.
+    """
 
     def __init__(self, size: int, out: int, scale: float, transform: str) -> None:
         self.size, self.out, self.scale = size, out, scale
-        self.positions = _positions(size, out, scale, transform)
+        self.positions = _positions(size, out, scale, transform, np.float64)
+        self.single = _positions(size, out, scale, transform, np.float32)
 
 
-def _positions(size: int, out: int, scale: float, transform: str) -> Array:
+def _positions(size: int, out: int, factor: float, transform: str, real: Any) -> Array:
     """Sampling positions by ONNX's `coordinate_transformation_mode`."""
-    x = np.arange(out, dtype=np.float64)
+    x, scale, half = np.arange(out, dtype=real), real(factor), real(0.5)
     match transform:
         case "half_pixel":
-            return (x + 0.5) / scale - 0.5
+            return (x + half) / scale - half
         case "pytorch_half_pixel":
-            return (x + 0.5) / scale - 0.5 if out > 1 else np.zeros(1)
+            return (x + half) / scale - half if out > 1 else np.zeros(1, real)
         case "half_pixel_symmetric":
-            centre = size / 2 * (1 - out / (scale * size))
-            return centre + (x + 0.5) / scale - 0.5
+            offset = real(size) / 2 * (1 - real(out) / (scale * real(size)))
+            return offset + (x + half) / scale - half
         case "asymmetric":
             return x / scale
         case "align_corners":
-            return x * (size - 1) / (out - 1) if out > 1 else np.zeros(1)
+            return x * real(size - 1) / real(out - 1) if out > 1 else np.zeros(1, real)
     raise Refused(f"its coordinate_transformation_mode is {transform!r}")
 
 
@@ -145,11 +150,7 @@ def _nearest(ctx: Context, tensor: int, rows: Axis, columns: Axis, rounding: str
 
 
 def _nearest_indices(axis: Axis, rounding: str) -> Array:
-    """The input element of every output element by ONNX's `nearest_mode`.
-
-    Positions are rounded to 1e-9 first: what a formula puts in the middle between two elements has to be there.
-    """
-    exact = np.round(axis.positions, 9)
+    """The input element of every output element by ONNX's `nearest_mode`."""
     modes: dict[str, Callable[[Any], Any]] = {
         "floor": np.floor,
         "ceil": np.ceil,
@@ -158,7 +159,7 @@ def _nearest_indices(axis: Axis, rounding: str) -> Array:
     }
     if rounding not in modes:
         raise Refused(f"its nearest_mode is {rounding!r}")
-    return np.clip(modes[rounding](exact), 0, axis.size - 1).astype(np.int64)
+    return np.clip(modes[rounding](axis.single), 0, axis.size - 1).astype(np.int64)
 
 
 def _tflite_nearest(axis: Axis, half: bool, corners: bool) -> Array:
