@@ -9,8 +9,9 @@ needed where the file is deployed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Mapping, Tuple
+from typing import Any, Literal
 
 from edgeseg.backends.tflite import runtime
 from edgeseg.core.backend import Conversion
@@ -21,7 +22,7 @@ class TfliteBackend:
     """TFLite files: written by edgeseg, run by LiteRT (or tflite-runtime) with XNNPACK."""
 
     name = "tflite"
-    precisions: Tuple[str, ...] = ("fp32", "fp16")
+    precisions: tuple[str, ...] = ("fp32", "fp16")
     package = "ai_edge_litert"
     extra = "tflite"
 
@@ -53,9 +54,7 @@ class TfliteBackend:
 
         return convert.convert(model, spec, precision, out, io_layout=io_layout, converter=converter)
 
-    def load(
-        self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]
-    ) -> runtime.TfliteSession:
+    def load(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> runtime.TfliteSession:
         """Open a file; see `edgeseg.core.backend.Backend.load`."""
         return runtime.load(path, spec, threads=threads, options=options)
 

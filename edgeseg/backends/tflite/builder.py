@@ -70,9 +70,7 @@ class Builder:
         self.outputs: dict[str, int] = {}
         self._constants: dict[tuple[Shape, str, bytes], int] = {}
 
-    def tensor(
-        self, name: str, shape: Iterable[int], dtype: Any, quantization: Quantization | None = None
-    ) -> int:
+    def tensor(self, name: str, shape: Iterable[int], dtype: Any, quantization: Quantization | None = None) -> int:
         """Add a tensor that an operator or the caller fills."""
         self.tensors.append(
             Tensor(name, tuple(int(size) for size in shape), np.dtype(dtype), quantization=quantization)
@@ -142,9 +140,7 @@ class _Writer:
                     small = Tensor(f"{old.name}/float16", old.shape, np.dtype(np.float16), data.astype(np.float16))
                     self._tensors += [small, Tensor(old.name, old.shape, old.dtype)]
                     halves[index] = len(self._tensors) - 1
-                    dequantize.append(
-                        Operator("DEQUANTIZE", [halves[index] - 1], [halves[index]], node=op.node)
-                    )
+                    dequantize.append(Operator("DEQUANTIZE", [halves[index] - 1], [halves[index]], node=op.node))
                 inputs[place] = halves[index]
             operators.append(Operator(op.kind, inputs, op.outputs, op.options, op.node))
         self._operators = dequantize + operators

@@ -217,7 +217,9 @@ class Context:
                 moved = self.reshape(tensor, target)
             else:
                 if len(simple) > MAX_TRANSPOSE_RANK:
-                    raise Refused(f"it needs a transpose of {len(simple)} dimensions; TFLite's has {MAX_TRANSPOSE_RANK}")
+                    raise Refused(
+                        f"it needs a transpose of {len(simple)} dimensions; TFLite's has {MAX_TRANSPOSE_RANK}"
+                    )
                 if len(shape) <= 4:  # without the detour over the simplest view there are fewer operators
                     moved = self.emit("TRANSPOSE", [tensor, self.ints(permutation)], target)
                 else:
@@ -235,9 +237,7 @@ class Context:
         if not target:  # a RESHAPE to rank 0 would need a shape of no elements, which is no buffer
             rank = len(self.shape_of(tensor))
             return self.emit("SQUEEZE", [tensor], target, squeezeDims=np.arange(rank, dtype=np.int32))
-        return self.emit(
-            "RESHAPE", [tensor, self.ints(target)], target, newShape=np.array(target, np.int32)
-        )
+        return self.emit("RESHAPE", [tensor, self.ints(target)], target, newShape=np.array(target, np.int32))
 
     def aligned(self, value: Value, rank: int) -> Value:
         """A value with leading dimensions of size 1 up to a rank, as broadcasting sees it."""

@@ -36,9 +36,9 @@ def convert(
         raise EdgesegError(f"the TFLite writer writes fp32 and fp16, not {precision}", "--precision fp32")
     _check_names(model, spec)
     if converter == "onnx2tf":
-        from edgeseg.backends.tflite import onnx2tf
+        from edgeseg.backends.tflite import fallback
 
-        return onnx2tf.convert(model, spec, precision, out)
+        return fallback.convert(model, spec, precision, out)
     lowered = lower(model, io_orders(model, spec, io_layout))
     written_spec = laid_out(spec, lowered, io_layout)
     half = precision == "fp16"
@@ -60,15 +60,14 @@ def _check_names(model: Any, spec: ModelSpec) -> None:
         for name in wanted:
             if name not in names:
                 raise GraphError(
-                    f"the model has no {kind} {name!r}; it has {', '.join(names)}", f"give the {kind}'s name in the spec"
+                    f"the model has no {kind} {name!r}; it has {', '.join(names)}",
+                    f"give the {kind}'s name in the spec",
                 )
 
 
 def io_orders(model: Any, spec: ModelSpec, io_layout: IoLayout) -> dict[str, Order]:
     """How every 4-D input and output is to lie in the file; all of them follow the image's layout."""
-    ranks = {
-        value.name: len(value.type.tensor_type.shape.dim) for value in [*model.graph.input, *model.graph.output]
-    }
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in [*model.graph.input, *model.graph.output]}
     orders: dict[str, Order] = {}
     for name, rank in ranks.items():
         now = spec.input_layout

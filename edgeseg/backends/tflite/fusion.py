@@ -35,7 +35,7 @@ def _prune(builder: Builder) -> None:
     builder.operators = live_operators(builder, builder.outputs.values())
 
 
-class _Links:
+class Links:
     """Who writes and how many read each tensor."""
 
     def __init__(self, builder: Builder) -> None:
@@ -64,7 +64,7 @@ def _merge_reshapes(builder: Builder) -> None:
 
 def _fuse_activations(builder: Builder) -> None:
     """RELU, RELU6 and RELU_N1_TO_1 become options of what they follow."""
-    links = _Links(builder)
+    links = Links(builder)
     kept: list[Operator] = []
     for op in builder.operators:
         host = links.sole(op.inputs[0], *_HOSTS) if op.kind in _ACTIVATIONS else None
@@ -83,7 +83,7 @@ def _compose_pointwise(builder: Builder) -> None:
     All three are linear, and a bilinear resize mixes pixels with weights that sum to 1 and never channels, so
     ``B(resize(A x + a)) + b = resize(B A x + B a + b)``. Only where no work is added: B has no more outputs than A.
     """
-    links = _Links(builder)
+    links = Links(builder)
     for op in builder.operators:
         if op.kind != "CONV_2D" or _dense(builder, op) is None:
             continue

@@ -129,9 +129,7 @@ class _Walk:
         if node.op in (*_RANDOM, "Constant", "Shape", "Size", "DequantizeLinear") or node.domain:
             return False
         known = [name for name in node.inputs if name]
-        return bool(known) and all(
-            name in self.ctx.values and self.ctx.values[name].data is not None for name in known
-        )
+        return bool(known) and all(name in self.ctx.values and self.ctx.values[name].data is not None for name in known)
 
     def _fold(self, node: Node) -> None:
         """Compute a node of constants with ONNX's own reference implementation."""

@@ -113,7 +113,9 @@ def _model_metadata(spec: ModelSpec) -> bytes:
         b, 2, [_offset(0, b.CreateString("SEGMENTER_METADATA")), _offset(1, _blob(b, _segmenter_options(spec)))]
     )
     graph = _table(
-        b, 10, [_offset(2, _vector(b, [image_in])), _offset(3, _vector(b, [masks_out])), _offset(9, _vector(b, [custom]))]
+        b,
+        10,
+        [_offset(2, _vector(b, [image_in])), _offset(3, _vector(b, [masks_out])), _offset(9, _vector(b, [custom]))],
     )
     model = _table(
         b,

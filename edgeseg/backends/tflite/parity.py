@@ -49,7 +49,7 @@ def natural_image(height: int, width: int) -> Array:
     figure |= (((x - 0.5) / 0.33) ** 2 + ((y - 1.05) / 0.5) ** 2) < 1
     image[figure] = np.stack([205 - 60 * y, 150 - 50 * y + 30 * x, 120 + 40 * x], axis=-1)[figure]
     image += 9.0 * np.sin(70 * x + 31 * y)[..., None] + np.random.default_rng(1).normal(0, 5, image.shape)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)
 
 
 def trials(graph: Graph, spec: ModelSpec | None) -> Iterator[tuple[str, dict[str, Array]]]:
@@ -230,7 +230,9 @@ def parting(lowered: Lowered, case: Trial, tolerance: float = TOLERANCE) -> str:
         session = reference(model)
         names = [output.name for output in session.get_outputs()]
         expected = dict(zip(names, session.run(None, dict(case.feeds)), strict=True))
-        content = lowered.builder.serialize(probes={name: value.tensor for name, value in probes.items() if value.tensor})
+        content = lowered.builder.serialize(
+            probes={name: value.tensor for name, value in probes.items() if value.tensor}
+        )
         found = TfliteSession(content, 1).run(
             {name: np.array(case.feeds[name].transpose(lowered.orders[name]), order="C") for name in case.feeds}
         )
@@ -267,6 +269,3 @@ def _probes(lowered: Lowered) -> dict[str, Value]:
                 seen.add(value.tensor)
                 probes[name] = value
     return probes
-
-
-

@@ -86,9 +86,7 @@ def attributes(proto: Any) -> dict[str, Any]:
 def node_from(proto: Any) -> Node:
     """Read one NodeProto."""
     domain = "" if proto.domain == "ai.onnx" else proto.domain
-    return Node(
-        proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes(proto), domain, proto
-    )
+    return Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output), attributes(proto), domain, proto)
 
 
 def prepare(model: Any, known: frozenset[str]) -> Graph:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, Mapping, Union
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def runtime() -> Any:
     )
 
 
-def interpreter(model: Union[Path, bytes], threads: int = 0, *, delegate: bool = True) -> Any:
+def interpreter(model: Path | bytes, threads: int = 0, *, delegate: bool = True) -> Any:
     """An interpreter with its tensors allocated.
 
     Args:
@@ -48,7 +49,7 @@ def interpreter(model: Union[Path, bytes], threads: int = 0, *, delegate: bool =
         ArtifactError: The runtime refuses the file.
     """
     module = runtime()
-    arguments: Dict[str, Any] = {"num_threads": threads or None}
+    arguments: dict[str, Any] = {"num_threads": threads or None}
     if isinstance(model, bytes):
         arguments["model_content"] = model
     else:
@@ -69,29 +70,29 @@ def interpreter(model: Union[Path, bytes], threads: int = 0, *, delegate: bool =
 class TfliteSession:
     """A loaded TFLite file; tensors are found by the names of its signature, else by their own."""
 
-    def __init__(self, model: Union[Path, bytes], threads: int = 0, *, delegate: bool = True) -> None:
+    def __init__(self, model: Path | bytes, threads: int = 0, *, delegate: bool = True) -> None:
         self._interpreter = interpreter(model, threads, delegate=delegate)
         signatures = self._interpreter.get_signature_list()
         if signatures:
             key = SIGNATURE if SIGNATURE in signatures else next(iter(signatures))
             runner = self._interpreter.get_signature_runner(key)
-            self._inputs: Dict[str, Any] = dict(runner.get_input_details())
-            self._outputs: Dict[str, Any] = dict(runner.get_output_details())
+            self._inputs: dict[str, Any] = dict(runner.get_input_details())
+            self._outputs: dict[str, Any] = dict(runner.get_output_details())
         else:
             self._inputs = {detail["name"]: detail for detail in self._interpreter.get_input_details()}
             self._outputs = {detail["name"]: detail for detail in self._interpreter.get_output_details()}
 
     @property
-    def inputs(self) -> Dict[str, Any]:
+    def inputs(self) -> dict[str, Any]:
         """Input name to the runtime's details (`shape`, `dtype`, …)."""
         return self._inputs
 
     @property
-    def outputs(self) -> Dict[str, Any]:
+    def outputs(self) -> dict[str, Any]:
         """Output name to the runtime's details."""
         return self._outputs
 
-    def run(self, feeds: Mapping[str, Array]) -> Dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Infer once.
 
         Args:

@@ -32,7 +32,6 @@ _UNARY: dict[str, tuple[str, bool]] = {
 """ONNX operator to the TFLite operator, and whether its result is never negative."""
 
 
-
 def unary(ctx: Context, kind: str, value: Value, *, nonnegative: bool = False, **options: Any) -> Value:
     """Write an operator that changes neither shape nor type."""
     tensor = ctx.tensor(value)
@@ -103,7 +102,10 @@ def lower_elu(ctx: Context, node: Node) -> None:
 @lowers("Selu")
 def selu(ctx: Context, node: Node) -> None:
     """gamma * elu(x, alpha)."""
-    alpha, gamma = float(node.get("alpha", 1.67326319217681884765625)), float(node.get("gamma", 1.05070102214813232421875))
+    alpha, gamma = (
+        float(node.get("alpha", 1.67326319217681884765625)),
+        float(node.get("gamma", 1.05070102214813232421875)),
+    )
     ctx.bind_value(named(ctx, binary(ctx, "MUL", elu(ctx, _float(ctx), alpha), scalar(gamma))))
 
 
@@ -228,7 +230,9 @@ def clip(ctx: Context, node: Node) -> None:
             result = binary(ctx, "MAXIMUM", result, limits[0])
         if limits[1] is not None and high != math.inf:
             result = binary(ctx, "MINIMUM", result, limits[1])
-    ctx.bind_value(named(ctx, nonnegative(result) if low is not None and high is not None and 0 <= low <= high else result))
+    ctx.bind_value(
+        named(ctx, nonnegative(result) if low is not None and high is not None and 0 <= low <= high else result)
+    )
 
 
 _CLIPS: dict[tuple[float | None, float | None], str] = {
@@ -315,7 +319,13 @@ def _softmax_of_two(ctx: Context, tensor: int) -> int:
     """
     shape = ctx.shape_of(tensor)
     difference = ctx.floats(np.array([[1, -1], [-1, 1]]).reshape(2, 1, 1, 2), f"{ctx.node.outputs[0]}/difference")
-    options = {"padding": "VALID", "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    options: dict[str, Any] = {
+        "padding": "VALID",
+        "strideH": 1,
+        "strideW": 1,
+        "dilationHFactor": 1,
+        "dilationWFactor": 1,
+    }
     apart = ctx.emit("CONV_2D", [tensor, difference, ctx.floats(np.zeros(2))], shape, **options)
     return ctx.emit("LOGISTIC", [apart], shape)
 

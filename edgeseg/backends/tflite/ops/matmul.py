@@ -42,7 +42,9 @@ def gemm(ctx: Context, node: Node) -> None:
     c = ctx.input(2) if ctx.has(2) else None
     if b.data is not None and a.data is None:
         weights = b.data.T * alpha
-        if c is None or (c.data is not None and (c.data.size == 1 or c.data.shape in ((1, len(weights)), (len(weights),)))):
+        if c is None or (
+            c.data is not None and (c.data.size == 1 or c.data.shape in ((1, len(weights)), (len(weights),)))
+        ):
             bias = None if c is None or c.data is None else c.data * beta
             ctx.bind_value(named(ctx, fully_connected(ctx, a, weights, bias)))
             return
@@ -137,9 +139,7 @@ def einsum(ctx: Context, node: Node) -> None:
     result = reshaped(ctx, product(ctx, x, y), tuple(sizes[c] for c in letters))
     permutation = [letters.index(c) for c in out]
     shape = tuple(result.shape[axis] for axis in permutation)
-    ctx.bind_value(
-        named(ctx, Value(shape, result.dtype, layout.transposed(result.order, permutation), result.tensor))
-    )
+    ctx.bind_value(named(ctx, Value(shape, result.dtype, layout.transposed(result.order, permutation), result.tensor)))
 
 
 def _arranged(ctx: Context, value: Value, letters: str, groups: list[list[str]], sizes: dict[str, int]) -> Value:

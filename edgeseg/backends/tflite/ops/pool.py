@@ -98,12 +98,10 @@ def _counts(window: Window, out: Pair, include: bool) -> Array:
         start = np.arange(out[axis]) * window.strides[axis] - window.pads[axis][0]
         taps = start[:, None] + np.arange(window.kernel[axis])[None] * window.dilations[axis]
         along.append(((taps >= -before) & (taps < window.size[axis] + after)).sum(axis=1).astype(np.float64))
-    return np.maximum(along[0][:, None] * along[1][None, :], 1.0)
+    return np.asarray(np.maximum(along[0][:, None] * along[1][None, :], 1.0))
 
 
-def _dilated(
-    ctx: Context, node: Node, tensor: int, window: Window, full: Window, out: Pair, nonnegative: bool
-) -> int:
+def _dilated(ctx: Context, node: Node, tensor: int, window: Window, full: Window, out: Pair, nonnegative: bool) -> int:
     """A pool with gaps: one strided slice for each tap, then their maximum or sum."""
     taps = list(itertools.product(range(window.kernel[0]), range(window.kernel[1])))
     if len(taps) > 25:

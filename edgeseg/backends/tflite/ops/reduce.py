@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -125,5 +126,5 @@ def cumulative_sum(ctx: Context, node: Node) -> None:
     axis = int(ctx.constant(1, "axis").reshape(-1)[0]) % len(value.shape)
     tensor = ctx.tensor(value)
     place = ctx.builder.constant(np.int32(value.order.index(axis)))
-    options = {"exclusive": bool(node.get("exclusive", 0)), "reverse": bool(node.get("reverse", 0))}
+    options: dict[str, Any] = {"exclusive": bool(node.get("exclusive", 0)), "reverse": bool(node.get("reverse", 0))}
     ctx.bind(ctx.emit("CUMSUM", [tensor, place], ctx.shape_of(tensor), **options), value.order)

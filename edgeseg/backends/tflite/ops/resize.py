@@ -33,20 +33,23 @@ class Axis:
 
 def _positions(size: int, out: int, factor: float, transform: str, real: Any) -> Array:
     """Sampling positions by ONNX's `coordinate_transformation_mode`."""
-    x, scale, half = np.arange(out, dtype=real), real(factor), real(0.5)
+    x: Array = np.arange(out, dtype=real)
+    scale, half = real(factor), real(0.5)
+    if out == 1 and transform in ("pytorch_half_pixel", "align_corners"):
+        return np.zeros_like(x)
     match transform:
-        case "half_pixel":
-            return (x + half) / scale - half
-        case "pytorch_half_pixel":
-            return (x + half) / scale - half if out > 1 else np.zeros(1, real)
+        case "half_pixel" | "pytorch_half_pixel":
+            x = (x + half) / scale - half
         case "half_pixel_symmetric":
             offset = real(size) / 2 * (1 - real(out) / (scale * real(size)))
-            return offset + (x + half) / scale - half
+            x = offset + (x + half) / scale - half
         case "asymmetric":
-            return x / scale
+            x = x / scale
         case "align_corners":
-            return x * real(size - 1) / real(out - 1) if out > 1 else np.zeros(1, real)
-    raise Refused(f"its coordinate_transformation_mode is {transform!r}")
+            x = x * real(size - 1) / real(out - 1)
+        case _:
+            raise Refused(f"its coordinate_transformation_mode is {transform!r}")
+    return x
 
 
 @lowers("Resize", "Upsample")
@@ -111,7 +114,9 @@ def _axes(ctx: Context, node: Node, value: Value, transform: str, old: bool) -> 
             scale = float(scales[index])
             out = math.floor(size * scale + 1e-6)
             if transform == "align_corners" and abs(size * scale - out) > 1e-6:
-                raise Refused(f"it aligns corners at {size * scale:g} elements, which ONNX and its runtimes read differently")
+                raise Refused(
+                    f"it aligns corners at {size * scale:g} elements, which ONNX and its runtimes read differently"
+                )
         if out < 1:
             raise Refused("its result is empty")
         axes[axis] = Axis(size, out, scale, transform)
@@ -159,7 +164,7 @@ def _nearest_indices(axis: Axis, rounding: str) -> Array:
     }
     if rounding not in modes:
         raise Refused(f"its nearest_mode is {rounding!r}")
-    return np.clip(modes[rounding](axis.single), 0, axis.size - 1).astype(np.int64)
+    return np.asarray(np.clip(modes[rounding](axis.single), 0, axis.size - 1), np.int64)
 
 
 def _tflite_nearest(axis: Axis, half: bool, corners: bool) -> Array:
@@ -171,7 +176,7 @@ def _tflite_nearest(axis: Axis, half: bool, corners: bool) -> Array:
         scale = np.float32(axis.size) / np.float32(axis.out)
     position = (x + np.float32(0.5 if half else 0.0)) * scale
     picked = np.floor(position + np.float32(0.5)) if corners else np.floor(position)
-    return np.clip(picked, 0, axis.size - 1).astype(np.int64)
+    return np.asarray(np.clip(picked, 0, axis.size - 1), np.int64)
 
 
 def _emit(ctx: Context, kind: str, tensor: int, rows: Axis, columns: Axis, half: bool, corners: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import defaultdict
 
@@ -77,39 +78,29 @@ def verdict(case) -> tuple[str, str]:
     return "right", ""
 
 
-@pytest.fixture(scope="module")
-def verdicts():
+def verdicts() -> dict[str, dict[str, str]]:
+    """Every fitting test by verdict, with the reason."""
     from onnx.backend.test.loader import load_model_tests
 
     ops.register_all()
+    found: dict[str, dict[str, str]] = defaultdict(dict)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cases = [case for case in load_model_tests(kind="node") if fitting(case)]
-        found = defaultdict(dict)
-        for case in cases:
-            kind, reason = verdict(case)
-            found[kind][case.name] = reason
+        for case in load_model_tests(kind="node"):
+            if fitting(case):
+                kind, reason = verdict(case)
+                found[kind][case.name] = reason
     return found
 
 
-def test_at_least_as_many_are_right_as_promised(verdicts):
-    counts = {kind: len(cases) for kind, cases in verdicts.items()}
+def test_right_or_refused_by_name_and_never_wrong():  # one test, so that parallel workers do it once
+    found = verdicts()
+    counts = {kind: len(cases) for kind, cases in found.items()}
+    assert found["wrong"] == {}
+    assert found["caught"] == {}, "the check after the conversion is for faults that nobody knows of"
     assert sum(counts.values()) >= 395, counts
-    assert counts["right"] >= 320, counts
-    assert counts["right"] / sum(counts.values()) > 0.85, counts
-
-
-def test_none_is_silently_wrong(verdicts):
-    assert verdicts["wrong"] == {}
-
-
-def test_the_check_had_nothing_to_catch(verdicts):
-    assert verdicts["caught"] == {}
-
-
-def test_refusals_name_the_node_and_the_reason(verdicts):
-    assert verdicts["refused"], "some tests use what TFLite has not, e.g. three-dimensional pooling"
-    for name, reason in verdicts["refused"].items():
-        assert "cannot be" in reason or "opset" in reason or "ONNX Runtime" in reason or "empty" in reason, (name, reason)
+    assert counts["right"] >= max(320, 0.85 * sum(counts.values())), counts
+    reasons = r"cannot be|opset|ONNX Runtime cannot|is empty"
+    assert {name: reason for name, reason in found["refused"].items() if not re.search(reasons, reason)} == {}
     for name in ("test_maxpool_3d_default", "test_averagepool_3d_default"):
-        assert "3 spatial dimensions" in verdicts["refused"][name]
+        assert "3 spatial dimensions" in found["refused"][name]

@@ -76,7 +76,11 @@ def test_matmul(check_node, rand, a, b):
 
 @pytest.mark.parametrize(
     ("equation", "a", "b"),
-    [("bchw,dc->bdhw", (1, 4, 3, 5), (6, 4)), ("bhwc,bkc->bhwk", (2, 3, 4, 5), (2, 6, 5)), ("ij,jk->ki", (3, 4), (4, 5))],
+    [
+        ("bchw,dc->bdhw", (1, 4, 3, 5), (6, 4)),
+        ("bhwc,bkc->bhwk", (2, 3, 4, 5), (2, 6, 5)),
+        ("ij,jk->ki", (3, 4), (4, 5)),
+    ],
 )
 def test_einsum(check_node, rand, equation, a, b):
     check_node("Einsum", rand(*a), rand(*b), equation=equation)

@@ -68,7 +68,7 @@ def test_the_cheap_operator_is_taken_where_it_is_exact(check_node, rand):
 
 def test_crop_and_resize_is_refused(check_node, rand):
     roi = np.array([0, 0, 0.2, 0.2, 1, 1, 0.8, 0.8], np.float32)
-    with pytest.raises(GraphError, match="Resize 'the_node'.*tf_crop_and_resize"):
+    with pytest.raises(GraphError, match=r"Resize 'the_node'.*tf_crop_and_resize"):
         check_node(
             "Resize", rand(1, 3, 7, 8), roi, None, np.array([1, 3, 5, 5], np.int64),
             mode="linear", coordinate_transformation_mode="tf_crop_and_resize",
