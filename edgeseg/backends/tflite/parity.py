@@ -12,7 +12,7 @@ from edgeseg.backends.tflite import layout
 from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.context import Value
 from edgeseg.backends.tflite.lowering import Lowered
-from edgeseg.backends.tflite.prepare import Graph, Port
+from edgeseg.backends.tflite.prepare import Graph, Node, Port
 from edgeseg.backends.tflite.runtime import TfliteSession
 from edgeseg.core.errors import EdgesegError, GraphError
 from edgeseg.core.spec import ModelSpec
@@ -244,8 +244,23 @@ def parting(lowered: Lowered, case: Trial, tolerance: float = TOLERANCE) -> str:
                 continue
             order = probes[name].order if name in probes else lowered.orders[name]
             if not agrees(expected[name], _typed(_logical(found[name], order), expected[name]), tolerance):
-                return f"the values part at {node.label}"
+                return f"the values part at {_named(lowered, node, {*probes, *present})}"
     return "no single node is to blame: small differences add up"
+
+
+def _named(lowered: Lowered, node: Node, seen: set[str]) -> str:
+    """A node's label, with those of the nodes before it that were written as one operator with it."""
+    makers = {name: maker for maker in lowered.graph.nodes for name in maker.outputs}
+    hidden: list[Node] = []
+    queue = [node]
+    while queue:
+        for name in queue.pop().inputs:
+            maker = makers.get(name)
+            if maker is not None and name not in seen and maker not in hidden and maker.op != "Constant":
+                hidden.append(maker)
+                queue.append(maker)
+    others = ", ".join(maker.label for maker in hidden)
+    return f"{node.label} (seen together with {others})" if others else node.label
 
 
 def _typed(found: Array, expected: Array) -> Array:

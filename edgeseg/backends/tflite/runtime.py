@@ -111,10 +111,10 @@ class TfliteSession:
             )
         for name, array in feeds.items():
             detail = self._inputs[name]
-            if tuple(array.shape) != tuple(detail["shape"]) or array.dtype != detail["dtype"]:
+            shape, dtype = tuple(int(size) for size in detail["shape"]), np.dtype(detail["dtype"])
+            if array.shape != shape or array.dtype != dtype:
                 raise ArtifactError(
-                    f"input {name!r} is {np.dtype(detail['dtype']).name} {tuple(detail['shape'])} in the file; "
-                    f"given was {array.dtype.name} {tuple(array.shape)}",
+                    f"input {name!r} is {dtype.name} {shape} in the file; given was {array.dtype.name} {array.shape}",
                     "the manifest's spec says the layout; export it again if it differs",
                 )
             self._interpreter.set_tensor(detail["index"], np.ascontiguousarray(array).reshape(array.shape))

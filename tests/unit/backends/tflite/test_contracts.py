@@ -74,5 +74,5 @@ def test_a_tensor_that_nothing_writes():
 def test_a_buffer_of_another_size():
     builder = graph("ADD", [(4,)], (4,), constants=[np.zeros(4, np.float32)])
     builder.tensors[builder.operators[0].inputs[1]].data = np.zeros(3, np.float32)
-    with pytest.raises(GraphError, match="the buffer of 'constant' is float32 \\(3,\\)"):
+    with pytest.raises(GraphError, match=r"the buffer of 'constant' is float32 \(3,\)"):
         check(builder)

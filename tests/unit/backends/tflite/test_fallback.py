@@ -31,7 +31,7 @@ def network(make_model, rand):
 
 
 def test_it_is_installed_on_request_only(cache, network, tmp_path):
-    with pytest.raises(MissingDependency, match="onnx2tf .* is not installed") as caught:
+    with pytest.raises(MissingDependency, match=r"onnx2tf .* is not installed") as caught:
         BACKEND.convert(*network, "fp32", tmp_path, converter="onnx2tf")
     assert caught.value.hint == "edgeseg doctor --install onnx2tf"
 
@@ -43,7 +43,7 @@ def test_half_precision_is_refused(cache, network, tmp_path):
 
 def test_without_a_new_python_it_says_so(monkeypatch):
     monkeypatch.setattr(fallback, "OLDEST_PYTHON", (99, 0))
-    with pytest.raises(MissingDependency, match="needs Python 99.0 or newer"):
+    with pytest.raises(MissingDependency, match=r"needs Python 99.0 or newer"):
         fallback.find_python()
 
 
