@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeseg.backends.tflite.builder import Metadata
-from edgeseg.core.spec import ModelSpec
+from edgeseg.core import records
+from edgeseg.core.spec import SPEC_KEY, ModelSpec
 
 LABELS = "labels.txt"
 
@@ -33,16 +34,20 @@ def describe(spec: ModelSpec) -> tuple[list[Metadata], dict[str, str], tuple[str
         spec: The spec as it holds for the file.
 
     Returns:
-        Blobs to embed, files to pack (name to text), and notes for the user where there can be no metadata.
+        Blobs to embed, files to pack (name to text), and notes for the user where MediaPipe could not use the file; the
+        spec itself is always embedded.
     """
-    if spec.input_layout != "nhwc":
-        return [], {}, ("no TFLite Metadata: MediaPipe takes images as NHWC only",)
+    ours = [Metadata(SPEC_KEY, records.to_json(spec).encode())]
+    if spec.input_layout != "nhwc" or spec.output_layout == "nchw":
+        return ours, {}, ("no TFLite Metadata: MediaPipe takes images as NHWC only",)
     if spec.color != "rgb":
-        return [], {}, ("no TFLite Metadata: it cannot say that the network wants BGR, and MediaPipe feeds RGB",)
+        return ours, {}, ("no TFLite Metadata: it cannot say that the network wants BGR, and MediaPipe feeds RGB",)
     if spec.states or spec.output_kind == "labels":
-        return [], {}, ("no TFLite Metadata: MediaPipe's ImageSegmenter takes one image in and scores out",)
-    labels = {LABELS: "\n".join(spec.classes) + "\n"}
+        return ours, {}, ("no TFLite Metadata: MediaPipe's ImageSegmenter takes one image in and scores out",)
+    channels = spec.classes[1:] if spec.output_channels == 1 else spec.classes  # one channel scores the foreground
+    labels = {LABELS: "\n".join(channels) + "\n"}
     blobs = [
+        *ours,
         Metadata("TFLITE_METADATA", _model_metadata(spec)),
         Metadata("min_runtime_version", b"1.5.0".ljust(16, b"\0")),
     ]
@@ -66,17 +71,9 @@ def _model_metadata(spec: ModelSpec) -> bytes:
     b = flatbuffers.Builder(1024)
     image = _table(b, 2, [_byte(0, _RGB), _offset(1, _image_size(b, spec))])
     content = _table(b, 3, [_byte(0, _IMAGE_PROPERTIES), _offset(1, image)])
-    normalization = _table(
-        b,
-        2,
-        [
-            _offset(0, _floats(b, [value * 255.0 for value in spec.mean])),
-            _offset(1, _floats(b, [value * 255.0 for value in spec.std])),
-        ],
-    )
+    mean, std, highest, lowest = _value_range(spec)
+    normalization = _table(b, 2, [_offset(0, _floats(b, mean)), _offset(1, _floats(b, std))])
     unit = _table(b, 2, [_byte(0, _NORMALIZATION), _offset(1, normalization)])
-    lowest = [(0.0 - mean) / std for mean, std in zip(spec.mean, spec.std, strict=True)]
-    highest = [(1.0 - mean) / std for mean, std in zip(spec.mean, spec.std, strict=True)]
     stats = _table(b, 2, [_offset(0, _floats(b, highest)), _offset(1, _floats(b, lowest))])
     image_in = _table(
         b,
@@ -129,6 +126,19 @@ def _model_metadata(spec: ModelSpec) -> bytes:
     )
     b.Finish(model, file_identifier=b"M001")
     return bytes(b.Output())
+
+
+def _value_range(spec: ModelSpec) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Mean and deviation of the image's values 0 to 255, and the largest and smallest value that comes of it."""
+    if spec.input_dtype == "uint8":  # the image goes in as it is
+        return [0.0] * 3, [1.0] * 3, [255.0] * 3, [0.0] * 3
+    pairs = list(zip(spec.mean, spec.std, strict=True))
+    return (
+        [mean * 255.0 for mean in spec.mean],
+        [std * 255.0 for std in spec.std],
+        [(1.0 - mean) / std for mean, std in pairs],
+        [(0.0 - mean) / std for mean, std in pairs],
+    )
 
 
 def _segmenter_options(spec: ModelSpec) -> bytes:

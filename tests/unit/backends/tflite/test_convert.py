@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgeseg.backends.tflite import BACKEND
+from edgeseg.core import records
 from edgeseg.core.errors import EdgesegError, GraphError
 from edgeseg.core.spec import ModelSpec, State
 
@@ -220,8 +221,9 @@ def test_labels_are_packed_and_read_back(network, spec, tmp_path):
     with zipfile.ZipFile(io.BytesIO((tmp_path / "model.tflite").read_bytes())) as archive:
         assert archive.read("labels.txt").decode().split() == ["background", "person"]
     _, model = operators(tmp_path / "model.tflite")
-    [entry] = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
-    content = bytes(model.buffers[entry.buffer].data)
+    blobs = {entry.name: bytes(model.buffers[entry.buffer].data) for entry in model.metadata}
+    assert records.from_json(ModelSpec, blobs[b"edgeseg.spec"]) == spec.with_layout("nhwc")
+    content = blobs[b"TFLITE_METADATA"]
     assert content[4:8] == b"M001"
     for text in (b"image", b"scores", b"labels.txt", b"SEGMENTER_METADATA", b"V001"):
         assert text in content
@@ -235,7 +237,8 @@ def test_where_metadata_would_lie_there_is_a_note(spec, change, note):
     from edgeseg.backends.tflite import metadata
 
     blobs, files, notes = metadata.describe(replace(spec.with_layout("nhwc"), **change))
-    assert (blobs, files) == ([], {})
+    assert [blob.name for blob in blobs] == ["edgeseg.spec"]
+    assert files == {}
     assert note in notes[0]
 
 
