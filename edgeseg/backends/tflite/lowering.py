@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.backends.tflite import layout, ops
+from edgeseg.backends.tflite import layout, ops, patterns
 from edgeseg.backends.tflite.builder import Array, Builder
 from edgeseg.backends.tflite.context import LOWERINGS, Context, Refused, Value, constant_value, elements, internal
 from edgeseg.backends.tflite.contracts import check as check_contracts
 from edgeseg.backends.tflite.fusion import fuse
 from edgeseg.backends.tflite.layout import Order
-from edgeseg.backends.tflite.prepare import Graph, Node, fused, node_from, prepare
+from edgeseg.backends.tflite.prepare import Graph, Node, node_from, prepare
 from edgeseg.core.errors import GraphError
 
 _SHOWN = 8
@@ -49,7 +49,8 @@ def lower(model: Any, orders: Mapping[str, Order] | None = None) -> Lowered:
         GraphError: Nodes that cannot be written, all in one message.
     """
     ops.register_all()
-    graph = fused(prepare(model, frozenset(LOWERINGS)))
+    graph = prepare(model, frozenset(LOWERINGS))
+    patterns.apply(graph)
     walk = _Walk(graph, dict(orders or {}))
     walk.run()
     fuse(walk.ctx.builder)

@@ -118,7 +118,7 @@ def prepared_trials(graph: Graph, spec: ModelSpec | None) -> list[Trial]:
     Raises:
         GraphError: ONNX Runtime runs the model on none of them.
     """
-    session = reference(graph.model)
+    session = reference(graph.source)
     names = [output.name for output in session.get_outputs()]
     done, reason = [], ""
     for name, feeds in trials(graph, spec):
@@ -186,7 +186,10 @@ def _compare(lowered: Lowered, content: bytes, cases: list[Trial], tolerance: fl
     session = _opened(content)
     worst = 0.0
     for case in cases:
-        found = run(session, lowered, case.feeds)
+        try:
+            found = run(session, lowered, case.feeds)
+        except EdgesegError as error:
+            raise GraphError(f"LiteRT does not run the file: {error.message}", "please report the network") from error
         for name, expected in case.expected.items():
             apart = difference(expected, found[name])
             worst = max(worst, apart)

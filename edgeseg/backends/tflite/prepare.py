@@ -1,9 +1,9 @@
-"""From an ONNX model to the plain nodes that the lowerings read: functions inlined, static shapes, known patterns."""
+"""From an ONNX model to the plain nodes that the lowerings read: functions inlined, static shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,10 @@ class Graph:
     outputs: list[str]
     constants: dict[str, Array]
     nodes: list[Node]
+    source: Any
+    """The `onnx.ModelProto` as it was given: what the written file has to agree with."""
     model: Any
-    """The `onnx.ModelProto` that the nodes were read from, for shape inference and for runs of intermediate values."""
+    """The ModelProto that the nodes were read from: `source` with functions inlined, for a look at values inside."""
 
     def consumers(self) -> dict[str, list[Node]]:
         """Value name to the nodes that read it."""
@@ -102,6 +104,7 @@ def prepare(model: Any, known: frozenset[str]) -> Graph:
     import onnx.inliner
     from onnx import helper, numpy_helper
 
+    source = model
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     model = _expanded(model, known)
@@ -129,15 +132,15 @@ def prepare(model: Any, known: frozenset[str]) -> Graph:
             )
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
         inputs.append(Port(value.name, tuple(sizes), dtype))
-    graph = Graph(
+    return Graph(
         opset=opset,
         inputs=inputs,
         outputs=[value.name for value in model.graph.output],
         constants=constants,
         nodes=[node_from(proto) for proto in model.graph.node],
+        source=source,
         model=model,
     )
-    return graph
 
 
 def _expanded(model: Any, known: frozenset[str]) -> Any:
@@ -162,13 +165,3 @@ def _expanded(model: Any, known: frozenset[str]) -> Any:
         return onnx.inliner.inline_selected_functions(typed, bodies, inline_schema_functions=True)
     except (RuntimeError, onnx.shape_inference.InferenceError):
         return model  # the operators stay, and are refused by name
-
-
-def fused(graph: Graph) -> Graph:
-    """Put operators that exporters spell out back together: batch norm into convolutions, Gelu, HardSwish."""
-    from edgeseg.backends.tflite import patterns
-
-    nodes = list(graph.nodes)
-    result = replace(graph, nodes=nodes, constants=dict(graph.constants))
-    patterns.apply(result)
-    return result

@@ -102,7 +102,7 @@ class TfliteSession:
             Output name to an array of its own.
 
         Raises:
-            ArtifactError: An input is missing, unknown or of another shape.
+            ArtifactError: An input is missing, unknown or of another shape, or the runtime gives up.
         """
         if set(feeds) != set(self._inputs):
             raise ArtifactError(
@@ -118,7 +118,10 @@ class TfliteSession:
                     "the manifest's spec says the layout; export it again if it differs",
                 )
             self._interpreter.set_tensor(detail["index"], np.ascontiguousarray(array).reshape(array.shape))
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise ArtifactError(f"the file cannot be run: {error}", "export it again with this edgeseg") from error
         return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
 
     def close(self) -> None:

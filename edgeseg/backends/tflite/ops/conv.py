@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from edgeseg.backends.tflite.builder import Array
-from edgeseg.backends.tflite.context import Context, Refused, Value, lowers
+from edgeseg.backends.tflite.context import Context, Refused, constant_value, lowers
 from edgeseg.backends.tflite.layout import NHWC
 from edgeseg.backends.tflite.ops.elementwise import binary
-from edgeseg.backends.tflite.ops.spatial import Window, as_image, bind_image, same_pads, zero_pad
+from edgeseg.backends.tflite.ops.spatial import Window, as_image, bind_image, zero_pad
 from edgeseg.backends.tflite.prepare import Node
 
 
@@ -176,15 +176,6 @@ def batch_norm(ctx: Context, node: Node) -> None:
     )
     factor = scale / np.sqrt(variance + float(node.get("epsilon", 1e-5)))
     spread = (1, -1) + (1,) * (len(x.shape) - 2)
-    scaled = binary(ctx, "MUL", x, _constant(factor.reshape(spread)))
-    result = binary(ctx, "ADD", scaled, _constant((shift - mean * factor).reshape(spread)))
+    factors, shifts = (data.reshape(spread).astype(np.float32) for data in (factor, shift - mean * factor))
+    result = binary(ctx, "ADD", binary(ctx, "MUL", x, constant_value(factors)), constant_value(shifts))
     ctx.bind_value(result)
-
-
-def _constant(data: Array) -> Value:
-    from edgeseg.backends.tflite.context import constant_value
-
-    return constant_value(data.astype(np.float32))
-
-
-__all__ = ["batch_norm", "conv", "conv_transpose", "same_pads"]

@@ -331,3 +331,18 @@ def test_a_fully_dynamic_export_folds_to_the_same_network(shared, tmp_path):
     kinds, _ = operators(tmp_path / "model.tflite")
     assert len(kinds) < 130
     assert kinds.count("TRANSPOSE") <= 12
+
+
+def test_the_reference_is_the_model_as_it_was_given(make_model, tmp_path, rand, monkeypatch):
+    """Operators without a lowering are replaced by their ONNX function body; a wrong body must not become the truth."""
+    from onnx import helper
+
+    from edgeseg.backends.tflite import prepare
+
+    model = make_model(
+        [helper.make_node("ThresholdedRelu", ["image"], ["scores"])], {"image": rand(1, 3, 12, 16)}, {}, ["scores"]
+    )
+    wrong = make_model([helper.make_node("Relu", ["image"], ["scores"])], {"image": rand(1, 3, 12, 16)}, {}, ["scores"])
+    monkeypatch.setattr(prepare, "_expanded", lambda model, known: wrong)
+    with pytest.raises(GraphError, match="output 'scores' differs"):
+        BACKEND.convert(model, ModelSpec("tiny", 16, 12, "image", "scores", output_channels=3), "fp32", tmp_path)
