@@ -111,6 +111,9 @@ def _compose_pointwise(builder: Builder) -> None:
             first.outputs = [builder.tensor(f"{name}/small", shape, small.dtype)]
             resize.inputs[0] = first.outputs[0]
             resize.outputs = op.outputs
+            links.makers[first.outputs[0]] = first
+            links.reads[first.outputs[0]] = 1
+        links.makers[op.outputs[0]] = resize or first  # the next one of a chain joins them, not what is gone
         op.outputs = []
     builder.operators = [op for op in builder.operators if op.outputs]
 

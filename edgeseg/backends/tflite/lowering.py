@@ -19,6 +19,7 @@ from edgeseg.core.errors import GraphError
 
 _SHOWN = 8
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
+_UNFORESEEN = (AssertionError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,13 @@ class _Walk:
                 LOWERINGS[node.op](self.ctx, node)
                 self._no_empty(node)
         except Refused as error:
-            self.refusals.append((node, str(error)))
-            self._stand_in(node)
+            self._refuse(node, str(error))
+        except _UNFORESEEN as error:  # attributes or shapes that a lowering did not think of: refused, not a traceback
+            self._refuse(node, f"the writer does not cover this form of it ({type(error).__name__}: {error})")
+
+    def _refuse(self, node: Node, reason: str) -> None:
+        self.refusals.append((node, reason))
+        self._stand_in(node)
 
     def _no_empty(self, node: Node) -> None:
         for name in node.outputs:

@@ -122,3 +122,13 @@ def test_the_same_model_gives_the_same_bytes(make_model, rand):
 
     model = make_model([helper.make_node("Softplus", ["x"], ["y"])], {"x": rand(2, 3)})
     assert lower(model).builder.serialize() == lower(model).builder.serialize()
+
+
+def test_a_form_that_no_lowering_thought_of_is_a_refusal(make_model, rand):
+    from edgeseg.backends.tflite.lowering import lower
+
+    node = helper.make_node("Transpose", ["x"], ["y"], name="turn", perm=[0, 5])  # not even valid ONNX
+    model = make_model([helper.make_node("Relu", ["x"], ["y"])], {"x": rand(2, 3)})
+    model.graph.node[0].CopyFrom(node)
+    with pytest.raises(GraphError, match=r"Transpose 'turn': the writer does not cover this form of it \(IndexError"):
+        lower(model)

@@ -84,6 +84,25 @@ def test_batch_norm_and_relu_disappear_into_a_convolution(make_model, compare, r
     assert lowered.builder.operators[0].options["fusedActivationFunction"] == "RELU"
 
 
+def test_a_chain_of_linear_convolutions_becomes_one(make_model, compare, rand):
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["p"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Conv", ["p", "b"], ["q"]),
+        helper.make_node("Resize", ["q", "", "scales"], ["r"], mode="linear"),
+        helper.make_node("Conv", ["r", "c"], ["s"]),
+        helper.make_node("Conv", ["s", "d"], ["t"]),
+        helper.make_node("Relu", ["t"], ["y"]),
+    ]
+    feeds = {"x": rand(1, 3, 8, 8)}
+    weights = {"a": rand(8, 3, 3, 3), "b": rand(6, 8, 1, 1), "c": rand(4, 6, 1, 1), "d": rand(4, 4, 1, 1)}
+    constants = {**weights, "scales": np.array([1, 1, 2, 2], np.float32)}
+    orders = {"x": (0, 2, 3, 1), "y": (0, 2, 3, 1)}
+    lowered = compare(make_model(nodes, feeds, constants), feeds, orders=orders)
+    assert [op.kind for op in lowered.builder.operators] == ["PAD", "CONV_2D", "RESIZE_BILINEAR", "RELU"]
+
+
 def test_two_linear_convolutions_around_a_resize_become_one(make_model, compare, rand):
     from onnx import helper
 
