@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeseg.backends.tflite import layout, parity
-from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.layout import Order
 from edgeseg.backends.tflite.prepare import prepare
 from edgeseg.backends.tflite.runtime import TfliteSession
 from edgeseg.core import atomic, environments
+from edgeseg.core.arrays import Array
 from edgeseg.core.backend import Conversion
 from edgeseg.core.errors import EdgesegError, GraphError
 from edgeseg.core.spec import ModelSpec
