@@ -1,0 +1,330 @@
+"""Which tensors of a graph are quantised, and which of them have to share a scale.
+
+The rules are those of integer kernels, so that the graph can be run by all of them:
+
+* a convolution reads int8, has int8 weights with one scale a channel and an int32 bias, and writes int8;
+* ReLU and Clip behind it are no operators but the end of its output's range;
+* what moves or picks elements (reshape, transpose, split, concat, pooling by maximum, resize) has one scale for
+  everything that it reads and writes, so that integers pass through untouched;
+* what nobody needs in integers, e.g. the resize of the final scores, stays in float: it has no weights, and the last
+  rounding would be the one that decides about the mask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeseg.core.arrays import Array
+from edgeseg.core.errors import GraphError
+
+if TYPE_CHECKING:
+    import onnx
+
+MOVERS = ("Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Concat", "MaxPool", "Resize")
+"""Operators that pass integers through, or mix them with weights that sum to 1."""
+
+FUSED = ("Relu", "Clip")
+"""Activations that are nothing but an end of the range."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution that can run in integers.
+
+    Attributes:
+        name: Of its output, which is what people recognise.
+        node: Index of the Conv in the graph.
+        source: The tensor that it reads.
+        weight: Name of the weights.
+        bias: Name of the bias; empty for none.
+        result: The tensor that it writes, behind a folded activation.
+        activation: Index of the folded Relu or Clip; None without one.
+        floor: Lower end that the activation sets; minus infinity without one.
+        ceiling: Upper end.
+        macs: Multiply-accumulates of one run.
+    """
+
+    name: str
+    node: int
+    source: str
+    weight: str
+    bias: str
+    result: str
+    activation: int | None
+    floor: float
+    ceiling: float
+    macs: int
+
+
+@dataclass(frozen=True)
+class Addition:
+    """An element-by-element sum of two quantised tensors."""
+
+    node: int
+    inputs: tuple[str, str]
+    result: str
+    activation: int | None
+    floor: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors with one scale.
+
+    Attributes:
+        name: The first of them in the graph.
+        tensors: All, in the graph's order.
+        sources: Those that something computes, whose values the range has to hold.
+        floor: The lower end that activations set for all of them; minus infinity if one has none.
+    """
+
+    name: str
+    tensors: tuple[str, ...]
+    sources: tuple[str, ...]
+    floor: float
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What is quantised of a graph.
+
+    Attributes:
+        model: The float graph.
+        layers: Convolutions that run in integers.
+        additions: Sums that do.
+        movers: Indices of nodes that pass integers through.
+        groups: The scales.
+        macs: Multiply-accumulates of the whole graph, float ones included.
+        weights: Content of all constants.
+    """
+
+    model: onnx.ModelProto
+    layers: tuple[Layer, ...]
+    additions: tuple[Addition, ...]
+    movers: tuple[int, ...]
+    groups: tuple[Group, ...]
+    macs: int
+    weights: Mapping[str, Array] = field(repr=False)
+
+    def group_of(self) -> dict[str, Group]:
+        """Tensor to its group."""
+        return {tensor: group for group in self.groups for tensor in group.tensors}
+
+
+def place(model: onnx.ModelProto, *, floating: Iterable[str] = ()) -> Placement:
+    """Decide what is quantised.
+
+    Args:
+        model: fp32, static shapes, cleaned (batch norm folded into convolutions).
+        floating: Names of layers that stay in float.
+
+    Raises:
+        GraphError: A name in `floating` is no layer, or nothing can be quantised.
+    """
+    return _Placer(model).place(frozenset(floating))
+
+
+class _Placer:
+    """Look-ups in one graph."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        import onnx
+        from onnx import numpy_helper
+
+        self.model = model
+        self.nodes = list(model.graph.node)
+        self.weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        for node in self.nodes:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+                self.weights[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        self.outputs = {value.name for value in model.graph.output}
+        self.readers: dict[str, list[int]] = {}
+        for index, node in enumerate(self.nodes):
+            for name in dict.fromkeys(node.input):
+                self.readers.setdefault(name, []).append(index)
+        typed = onnx.shape_inference.infer_shapes(model)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.float = set()
+        for value in (*typed.graph.value_info, *typed.graph.input, *typed.graph.output):
+            self.shapes[value.name] = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+                self.float.add(value.name)
+
+    def place(self, floating: frozenset[str]) -> Placement:
+        layers = [layer for index in range(len(self.nodes)) if (layer := self._layer(index)) is not None]
+        unknown = sorted(floating - {layer.name for layer in layers})
+        if unknown:
+            raise GraphError(
+                f"the network has no layer {unknown[0]!r}",
+                f"its layers: {', '.join(layer.name for layer in layers[:6])}, …",
+            )
+        total = sum(self._macs(index) for index in range(len(self.nodes)))
+        layers = [layer for layer in layers if layer.name not in floating]
+        if not layers:
+            raise GraphError("nothing of this network can be quantised", "int8 needs convolutions with constant weights")
+        additions = self._additions(layers)
+        movers = self._movers(layers, additions)
+        return Placement(
+            self.model, tuple(layers), tuple(additions), tuple(movers), self._groups(layers, additions, movers), total,
+            self.weights,
+        )  # fmt: skip
+
+    def _macs(self, index: int) -> int:
+        """Multiply-accumulates of a node: convolutions and matrix products."""
+        node = self.nodes[index]
+        out = self.shapes.get(node.output[0], ())
+        if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in self.weights:
+            weight = self.weights[node.input[1]]
+            positions = out if node.op_type == "Conv" else self.shapes.get(node.input[0], ())
+            return math.prod(positions[2:]) * weight.size
+        if node.op_type in ("MatMul", "Gemm"):
+            inner = self.shapes.get(node.input[0]) or self.weights.get(node.input[0], np.empty(0)).shape
+            return math.prod(out) * (inner[-1] if inner else 0)
+        return 0
+
+    def _layer(self, index: int) -> Layer | None:
+        node = self.nodes[index]
+        if node.op_type != "Conv" or node.input[0] in self.weights:
+            return None
+        weight = self.weights.get(node.input[1])
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if weight is None or weight.ndim != 4 or (bias and bias not in self.weights):
+            return None
+        if len(self.shapes.get(node.input[0], ())) != 4:
+            return None
+        groups = _attribute(node, "group", 1)
+        if groups not in (1, self.shapes[node.input[0]][1]):
+            return None  # neither dense nor depthwise: the integer kernels of LiteRT have no such convolution
+        result, activation, floor, ceiling = self._folded(node.output[0])
+        return Layer(
+            node.output[0], index, node.input[0], node.input[1], bias, result, activation, floor, ceiling,
+            self._macs(index),
+        )  # fmt: skip
+
+    def _folded(self, name: str) -> tuple[str, int | None, float, float]:
+        """The tensor behind an activation that only this one feeds, and the ends that it sets."""
+        readers = self.readers.get(name, [])
+        if len(readers) == 1 and name not in self.outputs:
+            node = self.nodes[readers[0]]
+            if node.op_type == "Relu":
+                return node.output[0], readers[0], 0.0, math.inf
+            if node.op_type == "Clip":
+                ends = self._clip_ends(node)
+                if ends is not None and ends[0] <= 0.0 <= ends[1]:
+                    return node.output[0], readers[0], *ends
+        return name, None, -math.inf, math.inf
+
+    def _clip_ends(self, node: Any) -> tuple[float, float] | None:
+        ends = []
+        for place, (attribute, absent) in enumerate((("min", -math.inf), ("max", math.inf)), start=1):
+            if len(node.input) > place and node.input[place]:
+                if node.input[place] not in self.weights:
+                    return None
+                ends.append(float(self.weights[node.input[place]].reshape(-1)[0]))
+            else:
+                ends.append(float(_attribute(node, attribute, absent)))
+        return ends[0], ends[1]
+
+    def _additions(self, layers: list[Layer]) -> list[Addition]:
+        """Sums of two tensors of one shape that integer layers write and read (residual connections)."""
+        made = {layer.result for layer in layers}
+        wanted = {layer.source for layer in layers}
+        found = []
+        for index, node in enumerate(self.nodes):
+            if node.op_type != "Add" or any(name not in self.shapes or name in self.weights for name in node.input):
+                continue
+            if self.shapes[node.input[0]] != self.shapes[node.input[1]] or not set(node.input) & made:
+                continue
+            result, activation, floor, ceiling = self._folded(node.output[0])
+            if result in wanted and (math.isinf(ceiling) and floor in (0.0, -math.inf)):
+                found.append(Addition(index, (node.input[0], node.input[1]), result, activation, floor))
+                made.add(result)
+                wanted.update(node.input)
+        return found
+
+    def _movers(self, layers: list[Layer], additions: list[Addition]) -> list[int]:
+        """Nodes that pass integers from something that makes them to something that wants them."""
+        wanted = {layer.source for layer in layers} | {name for add in additions for name in add.inputs}
+        found = []
+        for index in reversed(range(len(self.nodes))):
+            node = self.nodes[index]
+            outputs = [name for name in node.output if name]
+            if not (set(outputs) & wanted) or not self._moves(node) or self.outputs & set(outputs):
+                continue
+            found.append(index)
+            wanted.update(self._moved(node))
+        return found[::-1]
+
+    def _moves(self, node: Any) -> bool:
+        if node.op_type not in MOVERS or len([name for name in node.output if name]) == 0:
+            return False
+        if not all(name in self.float for name in (*self._moved(node), *filter(None, node.output))):
+            return False
+        if node.op_type == "MaxPool":
+            return len(node.output) == 1 and set(_attribute(node, "dilations", [1])) == {1}
+        if node.op_type == "Resize":
+            return len(self.shapes[node.input[0]]) == 4 and _attribute(node, "mode", b"nearest") in (
+                b"nearest",
+                b"linear",
+            )
+        return True
+
+    def _moved(self, node: Any) -> list[str]:
+        """The data that a mover reads, without shapes and axes."""
+        names = list(node.input) if node.op_type == "Concat" else [node.input[0]]
+        return [name for name in names if name not in self.weights]
+
+    def _groups(self, layers: list[Layer], additions: list[Addition], movers: list[int]) -> tuple[Group, ...]:
+        leader: dict[str, str] = {}
+
+        def find(name: str) -> str:
+            leader.setdefault(name, name)
+            while leader[name] != name:
+                leader[name] = leader[leader[name]]
+                name = leader[name]
+            return name
+
+        floors: dict[str, float] = {}
+        for layer in layers:
+            find(layer.source)
+            find(layer.result)
+            floors[layer.result] = layer.floor
+        for add in additions:
+            for name in (*add.inputs, add.result):
+                find(name)
+            floors[add.result] = add.floor
+        moved = set()
+        for index in movers:
+            node = self.nodes[index]
+            first = self._moved(node)[0]
+            for name in (*self._moved(node), *filter(None, node.output)):
+                leader[find(name)] = find(first)
+            moved.update(node.output)
+        relus = {node.output[0] for node in self.nodes if node.op_type in ("Relu", "Sigmoid")}
+        order = [value.name for value in self.model.graph.input] + [n for node in self.nodes for n in node.output]
+        members: dict[str, list[str]] = {}
+        for name in order:
+            if name in leader:
+                members.setdefault(find(name), []).append(name)
+        groups = []
+        for names in members.values():
+            sources = tuple(name for name in names if name not in moved)
+            ends = [floors.get(name, 0.0 if name in relus else -math.inf) for name in sources]
+            groups.append(Group(names[0], tuple(names), sources, 0.0 if min(ends) == 0.0 else -math.inf))
+        return tuple(groups)
+
+
+
+
+def _attribute(node: Any, name: str, default: Any) -> Any:
+    from onnx import helper
+
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return helper.get_attribute_value(attribute)
+    return default

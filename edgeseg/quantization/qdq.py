@@ -1,0 +1,259 @@
+"""The choice written down: an ONNX graph with Q/DQ pairs that stands for integer kernels and nothing else.
+
+One calibration, and for each runtime the spelling that it turns into its integer kernels: the scales and the integer
+weights are the same in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from edgeseg.core.arrays import Array
+from edgeseg.quantization.placement import Addition, Layer, Placement
+from edgeseg.quantization.scales import LEVELS, Scale, Weights, quantise_weights
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgeseg.quantization.ranges import Watched
+
+FIRST_OPSET = 13
+"""From here on DequantizeLinear has scales per channel."""
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the same choice is written for one runtime.
+
+    Attributes:
+        activations: ``u8``, or ``s8`` with everything stored 128 lower.
+        movers: How operators that move elements are written: on the ``integers`` themselves, between Q/DQ ``pairs``
+            that the runtime takes away, or in ``float`` for a runtime that carries the scales past them itself.
+        top: Largest stored weight.
+        float_results: Results that only float operators read are not quantised, for runtimes whose integer
+            convolutions can write float.
+    """
+
+    activations: Literal["u8", "s8"] = "u8"
+    movers: Literal["integers", "pairs", "float"] = "integers"
+    top: int = 127
+    float_results: bool = False
+
+
+def write(
+    placement: Placement,
+    scales: Mapping[str, Scale],
+    seen: Mapping[str, Watched],
+    spelling: Spelling = Spelling(),  # noqa: B008
+    *,
+    correct: bool = True,
+) -> onnx.ModelProto:
+    """The quantised graph.
+
+    Args:
+        placement: What is quantised.
+        scales: Group name to scale.
+        seen: The watched tensors, for bias correction.
+        spelling: For which runtime.
+        correct: Whether biases are corrected.
+
+    Returns:
+        A checked model with the inputs and outputs of the float graph.
+    """
+    return _Writer(placement, scales, seen, spelling, correct).model()
+
+
+class _Writer:
+    def __init__(
+        self,
+        placement: Placement,
+        scales: Mapping[str, Scale],
+        seen: Mapping[str, Watched],
+        spelling: Spelling,
+        correct: bool,
+    ) -> None:
+        self.placement = placement
+        self.groups = placement.group_of()
+        self.scales = scales
+        self.seen = seen
+        self.spelling = spelling
+        self.correct = correct
+        self.layers = {layer.node: layer for layer in placement.layers}
+        self.additions = {add.node: add for add in placement.additions}
+        self.gone = {
+            item.activation
+            for item in (*placement.layers, *placement.additions)
+            if item.activation is not None and self._ends_alone(item)
+        }
+        self.integer_results = {item.result for item in (*placement.layers, *placement.additions)}
+        self.movers = set(placement.movers)
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Array] = {}
+        self._real: set[str] = set()
+
+    def _ends_alone(self, item: Layer | Addition) -> bool:
+        """Whether the ends of the scale do what the activation would."""
+        low, high = self.scales[self.groups[item.result].name].ends
+        return low >= item.floor and high <= getattr(item, "ceiling", np.inf) + 1e-6
+
+    def model(self) -> onnx.ModelProto:
+        import onnx
+        from onnx import numpy_helper, version_converter
+
+        original = self.placement.model
+        opset = max(entry.version for entry in original.opset_import if entry.domain in ("", "ai.onnx"))
+        for value in original.graph.input:
+            if value.name in self.groups:
+                self._quantise(value.name, value.name)
+        for index, node in enumerate(original.graph.node):
+            self._node(index, node)
+        model = onnx.ModelProto()
+        model.CopyFrom(original)
+        if opset < FIRST_OPSET:
+            raise AssertionError("the graph is brought to opset 13 before it is placed")
+        del model.graph.node[:], model.graph.value_info[:]
+        outputs = {value.name for value in model.graph.output}
+        for name in outputs & set(self.groups):
+            self._float(name)
+        model.graph.node.extend(self.nodes)
+        read = {name for node in self.nodes for name in node.input}
+        kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+        del model.graph.initializer[:]
+        model.graph.initializer.extend(kept)
+        model.graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(data), name) for name, data in self.constants.items() if name in read
+        )
+        _ = version_converter
+        onnx.checker.check_model(model)
+        return model
+
+    # Nodes
+
+    def _node(self, index: int, node: Any) -> None:
+        import onnx
+
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        if index in self.gone:
+            return
+        if index in self.layers:
+            self._layer(self.layers[index], copy)
+        elif index in self.additions:
+            self._addition(self.additions[index], copy)
+        elif index in self.movers:
+            self._mover(copy)
+        else:
+            for place, name in enumerate(copy.input):
+                if name in self.groups:
+                    copy.input[place] = self._float(name)
+            self._plain(copy)
+
+    def _plain(self, node: Any) -> None:
+        """A float node, or an activation that could not be folded."""
+        for place, name in enumerate(node.output):
+            if name in self.integer_results:
+                node.output[place] = f"{name}.float"
+        self.nodes.append(node)
+        for name in node.output:
+            plain = name.removesuffix(".float")
+            if plain in self.groups and plain in self.groups[plain].sources:
+                self._quantise(plain, name)
+
+    def _layer(self, layer: Layer, node: Any) -> None:
+        scale = self.scales[self.groups[layer.source].name]
+        weights = self._weights(layer, scale)
+        name = layer.name
+        self.constants[f"{name}.weight.q"] = weights.stored
+        self.constants[f"{name}.weight.step"] = weights.steps
+        self.constants[f"{name}.weight.zero"] = np.zeros(len(weights.steps), np.int8)
+        self.constants[f"{name}.bias.q"] = weights.bias
+        self.constants[f"{name}.bias.step"] = (np.float64(np.float32(scale.step)) * weights.steps).astype(np.float32)
+        self.constants[f"{name}.bias.zero"] = np.zeros(len(weights.steps), np.int32)
+        for part in ("weight", "bias"):
+            self._emit(
+                "DequantizeLinear", [f"{name}.{part}.{end}" for end in ("q", "step", "zero")], [f"{name}.{part}"], axis=0
+            )
+        del node.input[:]
+        node.input.extend([self._float(layer.source), f"{name}.weight", f"{name}.bias"])
+        self._result(layer, node)
+
+    def _weights(self, layer: Layer, scale: Scale) -> Weights:
+        bias = self.placement.weights[layer.bias] if layer.bias else None
+        means = self.seen[layer.source].means if self.correct and layer.source in self.seen else None
+        weight = self.placement.weights[layer.weight]
+        return quantise_weights(weight, bias, scale, means, top=self.spelling.top)
+
+    def _addition(self, add: Addition, node: Any) -> None:
+        for place, name in enumerate(add.inputs):
+            node.input[place] = self._float(name)
+        self._result(add, node)
+
+    def _result(self, item: Layer | Addition, node: Any) -> None:
+        """The output of an integer operator, quantised unless an activation comes in between."""
+        if item.activation is not None and item.activation not in self.gone:
+            self.nodes.append(node)
+            return
+        node.output[0] = f"{item.result}.float"
+        self.nodes.append(node)
+        self._quantise(item.result, node.output[0])
+
+    def _mover(self, node: Any) -> None:
+        moved = [place for place, name in enumerate(node.input) if name in self.groups]
+        how = self.spelling.movers
+        if how == "integers":
+            for place in moved:
+                node.input[place] = f"{node.input[place]}.q"
+            for place, name in enumerate(node.output):
+                if name:
+                    node.output[place] = f"{name}.q"
+            self.nodes.append(node)
+            return
+        for place in moved:
+            node.input[place] = self._float(node.input[place])
+        mixes = node.op_type == "Resize"
+        for place, name in enumerate(node.output):
+            if name and (how == "pairs" or mixes):
+                node.output[place] = f"{name}.float"
+        self.nodes.append(node)
+        for name in node.output:
+            if name.endswith(".float"):
+                self._quantise(name.removesuffix(".float"), name)
+            else:
+                self._real.add(name)
+
+    # Pairs
+
+    def _parameters(self, tensor: str) -> list[str]:
+        group = self.groups[tensor]
+        scale = self.scales[group.name]
+        names = [f"{group.name}.scale", f"{group.name}.zero"]
+        self.constants[names[0]] = np.float32(scale.step)
+        unsigned = self.spelling.activations == "u8"
+        zero = scale.zero if unsigned else scale.zero - (LEVELS + 1) // 2
+        self.constants[names[1]] = np.array(zero, np.uint8 if unsigned else np.int8)
+        return names
+
+    def _quantise(self, tensor: str, source: str) -> None:
+        self._emit("QuantizeLinear", [source, *self._parameters(tensor)], [f"{tensor}.q"])
+
+    def _float(self, tensor: str) -> str:
+        """The quantised tensor as float, through one DequantizeLinear for all readers."""
+        taken = tensor in {value.name for value in self.placement.model.graph.input} or (
+            tensor in self.groups[tensor].sources and tensor not in self.integer_results
+        )
+        if tensor in self._real and not taken:
+            return tensor
+        name = f"{tensor}.real" if taken else tensor
+        if name not in self._real:
+            self._real.add(name)
+            self._emit("DequantizeLinear", [f"{tensor}.q", *self._parameters(tensor)], [name])
+        return name
+
+    def _emit(self, op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=f"{outputs[0]}.{op}", **attributes))
