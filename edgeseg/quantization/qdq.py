@@ -33,15 +33,12 @@ class Spelling:
         activations: ``u8``, or ``s8`` with everything stored 128 lower.
         movers: How operators that move elements are written: on the ``integers`` themselves, between Q/DQ ``pairs``
             that the runtime takes away, or in ``float`` for a runtime that carries the scales past them itself.
-        top: Largest stored weight.
-        float_results: Results that only float operators read are not quantised, for runtimes whose integer
-            convolutions can write float.
+        paired: Whether weights are kept within what x86 kernels before VNNI can add.
     """
 
     activations: Literal["u8", "s8"] = "u8"
     movers: Literal["integers", "pairs", "float"] = "integers"
-    top: int = 127
-    float_results: bool = False
+    paired: bool = True
 
 
 def write(
@@ -185,7 +182,7 @@ class _Writer:
         bias = self.placement.weights[layer.bias] if layer.bias else None
         means = self.seen[layer.source].means if self.correct and layer.source in self.seen else None
         weight = self.placement.weights[layer.weight]
-        return quantise_weights(weight, bias, scale, means, top=self.spelling.top)
+        return quantise_weights(weight, bias, scale, means, paired=self.spelling.paired)
 
     def _addition(self, add: Addition, node: Any) -> None:
         for place, name in enumerate(add.inputs):

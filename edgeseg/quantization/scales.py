@@ -11,6 +11,7 @@ from edgeseg.core.arrays import Array
 LEVELS = 255
 """Steps of an 8-bit scale."""
 
+_TOP = 127
 _BIAS_LIMIT = 2.0**30
 
 
@@ -59,7 +60,7 @@ class Weights:
 
 
 def quantise_weights(
-    weight: Array, bias: Array | None, source: Scale, means: Array | None = None, *, top: int = 127
+    weight: Array, bias: Array | None, source: Scale, means: Array | None = None, *, paired: bool = True
 ) -> Weights:
     """Weights per output channel, and the bias with what rounding took from the channel's mean put back.
 
@@ -71,16 +72,19 @@ def quantise_weights(
         bias: [O], float32.
         source: Scale of the input.
         means: [C] mean of the input per channel, for the correction; None for none.
-        top: Largest stored weight: 127, or 63 where a kernel adds two products in 16 bits (x86 before VNNI).
+        paired: Keep within what kernels can add that sum two neighbouring products in 16 bits, as x86 does before
+            VNNI (`vpmaddubsw` saturates): see `_pair_limit`.
     """
     outputs = weight.shape[0]
     flat = weight.reshape(outputs, -1).astype(np.float64)
     offset = np.zeros(outputs) if bias is None else bias.astype(np.float64)
     largest = np.abs(flat).max(axis=1)
-    steps = np.maximum(largest, max(float(largest.max()), 1e-12) * 1e-6) / top
+    steps = np.maximum(largest, max(float(largest.max()), 1e-12) * 1e-6) / _TOP
+    if paired:
+        steps = np.maximum(steps, _pair_limit(weight))
     # A channel of tiny weights with a large bias: the bias has to fit in 32 bits.
     steps = np.maximum(steps, np.abs(offset) / (source.step * _BIAS_LIMIT)).astype(np.float32)
-    stored = np.clip(np.rint(flat / steps[:, None]), -top, top)
+    stored = np.clip(np.rint(flat / steps[:, None]), -_TOP, _TOP)
     if means is not None and means.size:
         lost = (flat - stored * steps[:, None]).reshape(weight.shape)
         if weight.shape[1] == 1 and means.size == outputs:
@@ -91,3 +95,25 @@ def quantise_weights(
     return Weights(
         stored.reshape(weight.shape).astype(np.int8), steps, np.clip(whole, -(2**31) + 1, 2**31 - 1).astype(np.int32)
     )
+
+
+def _pair_limit(weight: Array) -> Array:
+    """The smallest step of each output channel with which no pair of products can leave 16 bits.
+
+    Such kernels multiply unsigned activations (to 255) with signed weights and add neighbours along the input channels
+    in 16 bits: two weights of one sign may come to 128 together. That costs a channel part of a bit only where its two
+    largest neighbours point the same way, where storing all weights in 7 bits would cost every channel a whole one.
+
+    Args:
+        weight: [O, I, kh, kw]; a depthwise kernel (I = 1) adds no neighbours.
+    """
+    outputs, inputs = weight.shape[:2]
+    if inputs == 1:
+        return np.zeros(outputs)
+    rows = weight.transpose(0, 2, 3, 1).astype(np.float64)
+    if inputs % 2:  # then a pair may reach over to the next tap
+        flat = np.pad(rows.reshape(outputs, -1), [(0, 0), (0, 1)])
+        sums = flat[:, :-1] + flat[:, 1:]
+    else:
+        sums = rows.reshape(outputs, -1, 2).sum(axis=2)
+    return np.asarray(np.abs(sums).max(axis=1) / _TOP)  # 128 less the half that each of the two may be rounded up by

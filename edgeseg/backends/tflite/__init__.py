@@ -22,7 +22,7 @@ class TfliteBackend:
     """TFLite files: written by edgeseg, run by LiteRT (or tflite-runtime) with XNNPACK."""
 
     name = "tflite"
-    precisions: tuple[str, ...] = ("fp32", "fp16")
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
     package = "ai_edge_litert"
     extra = "tflite"
 
@@ -41,7 +41,8 @@ class TfliteBackend:
         Args:
             model: `onnx.ModelProto` with static shapes.
             spec: The spec of `model`.
-            precision: ``fp32``, or ``fp16``: weights in half precision behind DEQUANTIZE.
+            precision: ``fp32``; ``fp16``: weights in half precision behind DEQUANTIZE; ``int8``: the Q/DQ pairs of
+                `model` as integer kernels, input and output in float.
             out: An existing, empty folder.
             io_layout: Layout of the file's image input and output; NHWC is what phones expect.
             converter: ``onnx2tf`` is the way out for graphs that this writer refuses; fp32 only.

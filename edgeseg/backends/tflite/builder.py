@@ -85,6 +85,12 @@ class Builder:
             self._constants[key] = len(self.tensors) - 1
         return self._constants[key]
 
+    def quantised_constant(self, data: Array, quantization: Quantization, name: str = "constant") -> int:
+        """Add a constant of integers that stand for real numbers."""
+        array = np.array(data, order="C")
+        self.tensors.append(Tensor(name, array.shape, array.dtype, array, quantization))
+        return len(self.tensors) - 1
+
     def serialize(
         self,
         *,

@@ -42,6 +42,24 @@ class Value:
     nonnegative: bool = False
 
 
+CARRIERS = (
+    "RESHAPE",
+    "SQUEEZE",
+    "TRANSPOSE",
+    "CONCATENATION",
+    "SPLIT",
+    "SPLIT_V",
+    "SLICE",
+    "STRIDED_SLICE",
+    "GATHER",
+    "PAD",
+    "PADV2",
+    "MAX_POOL_2D",
+    "RESIZE_BILINEAR",
+    "RESIZE_NEAREST_NEIGHBOR",
+)
+"""Operators whose result has the quantisation of what they read: they move elements, or mix them within their range."""
+
 Lowering = Callable[["Context", Node], None]
 
 LOWERINGS: dict[str, Lowering] = {}
@@ -170,10 +188,24 @@ class Context:
         """`emit` for an operator with several outputs."""
         if dtype is None:
             dtype = self.builder.tensors[inputs[0]].dtype
+        if quantization is None and kind in CARRIERS:
+            quantization = self._carried(inputs, np.dtype(dtype))
         name = f"{next(filter(None, self.node.outputs), 'value')}/{kind.lower()}"
         outputs = [self.builder.tensor(name, shape, dtype, quantization) for shape in shapes]
         self.builder.operators.append(Operator(kind, list(inputs), outputs, dict(options), self.node.label))
         return outputs
+
+    def _carried(self, inputs: Sequence[int], dtype: np.dtype[Any]) -> Quantization | None:
+        """The one quantisation of the inputs of this type."""
+        read = [self.builder.tensors[index] for index in inputs]
+        found = {tensor.quantization for tensor in read if tensor.dtype == dtype and tensor.dtype != np.int32}
+        if len(found) > 1:
+            raise Refused("what it reads is quantised with several scales")
+        return found.pop() if found else None
+
+    def quantization_of(self, value: Value) -> Quantization | None:
+        """How a value is quantised; None for plain numbers."""
+        return None if value.tensor is None else self.builder.tensors[value.tensor].quantization
 
     def shape_of(self, tensor: int) -> Shape:
         """Physical shape of a tensor."""

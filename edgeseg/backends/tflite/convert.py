@@ -32,8 +32,10 @@ def convert(
     converter: Converter = "edgeseg",
 ) -> Conversion:
     """Write `model.tflite` into `out`; see `TfliteBackend.convert`."""
-    if precision not in ("fp32", "fp16"):
-        raise EdgesegError(f"the TFLite writer writes fp32 and fp16, not {precision}", "--precision fp32")
+    if precision not in ("fp32", "fp16", "int8"):
+        raise EdgesegError(f"the TFLite writer writes fp32, fp16 and int8, not {precision}", "--precision fp32")
+    if precision == "int8" and converter != "edgeseg":
+        raise EdgesegError("onnx2tf's INT8 files are not shipped: most do not run", "leave --converter out")
     _check_names(model, spec)
     if converter == "onnx2tf":
         from edgeseg.backends.tflite import fallback
@@ -45,7 +47,7 @@ def convert(
     blobs, labels, notes = metadata.describe(written_spec)
     content = lowered.builder.serialize(half=half, metadata=blobs, description=f"{spec.name} ({precision}), by edgeseg")
     content = metadata.packed(content, labels)
-    parity.check(lowered, content, spec, half=half)
+    parity.check(lowered, content, spec, half=half, integer=precision == "int8")
     atomic.write_bytes(out / FILE, content)
     return Conversion(files=(FILE,), spec=written_spec, notes=notes)
 

@@ -120,9 +120,11 @@ def _compose_pointwise(builder: Builder) -> None:
 
 
 def _dense(builder: Builder, op: Operator) -> tuple[Array, Array] | None:
-    """A CONV_2D's constant weights [O, kh, kw, I] and bias in float64, unless it works in groups."""
+    """A CONV_2D's constant float weights [O, kh, kw, I] and bias in float64, unless it works in groups."""
     weights, bias = (builder.tensors[index].data for index in op.inputs[1:3])
-    if weights is None or bias is None or weights.shape[3] != builder.tensors[op.inputs[0]].shape[3]:
+    if weights is None or bias is None or weights.dtype != np.float32:
+        return None
+    if weights.shape[3] != builder.tensors[op.inputs[0]].shape[3]:
         return None
     return weights.astype(np.float64), bias.astype(np.float64)
 

@@ -13,6 +13,7 @@ from edgeseg.backends.tflite.builder import Builder
 from edgeseg.backends.tflite.context import LOWERINGS, Context, Refused, Value, constant_value, elements, internal
 from edgeseg.backends.tflite.contracts import check as check_contracts
 from edgeseg.backends.tflite.fusion import fuse
+from edgeseg.backends.tflite.integer import fold_pairs
 from edgeseg.backends.tflite.layout import Order
 from edgeseg.backends.tflite.prepare import Graph, Node, node_from, prepare
 from edgeseg.core.arrays import Array
@@ -53,6 +54,7 @@ def lower(model: Any, orders: Mapping[str, Order] | None = None) -> Lowered:
     ops.register_all()
     graph = prepare(model, frozenset(LOWERINGS))
     patterns.apply(graph)
+    fold_pairs(graph)
     walk = _Walk(graph, dict(orders or {}))
     walk.run()
     fuse(walk.ctx.builder)

@@ -23,6 +23,10 @@ TOLERANCE = 2e-4
 HALF_TOLERANCE = 5e-2
 """The same with weights in half precision (11 bits each), after the float32 form has passed."""
 
+INTEGER_TOLERANCE = 1e-2
+"""The same for integer kernels, but of the mean difference: a value that is rounded the other way is a whole step off,
+and that such steps are few is all that can be asked."""
+
 _FLIPPED = 1e-3
 """Share of integer or boolean elements that may differ: the decisions that hang on the last bits of a float."""
 
@@ -159,7 +163,9 @@ def agrees(expected: Array, found: Array, tolerance: float) -> bool:
     return difference(expected, found) <= (tolerance if expected.dtype.kind == "f" else _FLIPPED)
 
 
-def check(lowered: Lowered, content: bytes, spec: ModelSpec | None = None, *, half: bool = False) -> float:
+def check(
+    lowered: Lowered, content: bytes, spec: ModelSpec | None = None, *, half: bool = False, integer: bool = False
+) -> float:
     """Run a file against ONNX Runtime.
 
     Args:
@@ -167,6 +173,7 @@ def check(lowered: Lowered, content: bytes, spec: ModelSpec | None = None, *, ha
         content: The file.
         spec: For the natural picture; without it all inputs are random.
         half: The file has half-precision weights: then the float32 form is checked first, and this one loosely.
+        integer: The file computes in integers: checked against what the Q/DQ pairs of the model say, on average.
 
     Returns:
         The largest difference seen, as `difference` counts it.
@@ -175,6 +182,8 @@ def check(lowered: Lowered, content: bytes, spec: ModelSpec | None = None, *, ha
         GraphError: The values differ; the node where they part is named.
     """
     cases = prepared_trials(lowered.graph, spec)
+    if integer:
+        return _compare_integers(lowered, content, cases)
     single = lowered.builder.serialize() if half else content
     worst = _compare(lowered, single, cases, TOLERANCE)
     if half:
@@ -199,6 +208,27 @@ def _compare(lowered: Lowered, content: bytes, cases: list[Trial], tolerance: fl
                     f"the TFLite file does not compute what the ONNX model does: output {name!r} differs by "
                     f"{apart:.2g} of its largest value on {case.name} input; {where}",
                     "nothing was written; please report the node, and try --converter onnx2tf meanwhile",
+                )
+    return worst
+
+
+def _compare_integers(lowered: Lowered, content: bytes, cases: list[Trial]) -> float:
+    session = _opened(content)
+    worst = 0.0
+    for case in cases:
+        found = run(session, lowered, case.feeds)
+        for name, expected in case.expected.items():
+            if expected.dtype.kind != "f" or expected.shape != found[name].shape or not np.isfinite(found[name]).all():
+                apart = difference(expected, found[name])
+            else:
+                largest = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
+                apart = float(np.abs(expected.astype(np.float64) - found[name]).mean() / largest)
+            worst = max(worst, apart)
+            if not apart <= INTEGER_TOLERANCE:
+                raise GraphError(
+                    f"the TFLite file does not compute what the quantised ONNX model does: output {name!r} differs by "
+                    f"{apart:.2g} of its largest value on average, on {case.name} input",
+                    "nothing was written; please report the network",
                 )
     return worst
 

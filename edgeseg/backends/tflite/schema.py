@@ -121,15 +121,21 @@ def version(op: Operator, tensors: Sequence[Tensor]) -> int:
         case "TRANSPOSE_CONV":
             return 4 if options.get("fusedActivationFunction") else 3
         case "RESIZE_BILINEAR" | "RESIZE_NEAREST_NEIGHBOR":
-            return 3 if options.get("halfPixelCenters") or (kind[7] == "N" and options.get("alignCorners")) else 1
+            if options.get("halfPixelCenters") or (kind[7] == "N" and options.get("alignCorners")):
+                return 3
+            return 2 if int8 else 1
+        case "CONV_2D":
+            return 3 if int8 else 1
         case "FULLY_CONNECTED":
             return 5 if options.get("keepNumDims") else 1
         case "DEPTHWISE_CONV_2D":
-            return 2 if max(options["dilationHFactor"], options["dilationWFactor"]) > 1 else 1
+            return 3 if int8 else 2 if max(options["dilationHFactor"], options["dilationWFactor"]) > 1 else 1
         case "SUB":
             return 4 if first == "int64" else 3 if broadcast5 else 1
         case "ADD":
-            return 4 if first == "int64" else 1
+            return 4 if first == "int64" else 2 if int8 else 1
+        case "MAX_POOL_2D" | "AVERAGE_POOL_2D" | "LOGISTIC" | "SOFTMAX" | "MEAN":
+            return 2 if int8 else 1
         case "MUL":
             return 5 if first == "int64" else 1
         case "DIV":

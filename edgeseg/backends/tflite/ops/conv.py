@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgeseg.backends.tflite.context import Context, Refused, constant_value, lowers
+from edgeseg.backends.tflite.context import Context, Refused, Value, constant_value, lowers
 from edgeseg.backends.tflite.layout import NHWC
 from edgeseg.backends.tflite.ops.elementwise import binary
 from edgeseg.backends.tflite.ops.spatial import Window, as_image, bind_image, zero_pad
@@ -17,38 +18,63 @@ from edgeseg.core.arrays import Array
 @lowers("Conv")
 def conv(ctx: Context, node: Node) -> None:
     """CONV_2D or DEPTHWISE_CONV_2D; padding that SAME does not describe becomes a PAD, which XNNPACK folds back."""
-    x = ctx.input(0)
     weights = _filter(ctx, "weights")
     bias = ctx.optional(2, "bias")
-    image, height, width = as_image(ctx, x)
-    channels_out, _, kernel_h, kernel_w = weights.shape
-    group = int(node.get("group", 1))
-    window = Window.of(node, (kernel_h, kernel_w), (height, width), len(x.shape) - 2)
-    tensor = ctx.tensor(image, NHWC)
-    out_h, out_w = window.out_size(ceil=False)
-    if [tuple(pair) for pair in window.pads] == window.same() and window.same_size() == (out_h, out_w):
-        padding = "SAME"
-    else:
-        padding = "VALID"
-        tensor = zero_pad(ctx, tensor, window.pads)
-    options: dict[str, Any] = {
-        "padding": padding,
-        "strideH": window.strides[0],
-        "strideW": window.strides[1],
-        "dilationHFactor": window.dilations[0],
-        "dilationWFactor": window.dilations[1],
-    }
-    offset = ctx.floats(bias if bias is not None else np.zeros(channels_out), f"{node.outputs[0]}/bias")
-    shape = (x.shape[0], out_h, out_w, channels_out)
-    name = node.inputs[1]
-    if group > 1 and group == image.shape[1]:
-        kernel = ctx.floats(weights.reshape(channels_out, kernel_h, kernel_w).transpose(1, 2, 0)[None], name)
-        options["depthMultiplier"] = channels_out // group
-        result = ctx.emit("DEPTHWISE_CONV_2D", [tensor, kernel, offset], shape, **options)
-    else:
-        kernel = ctx.floats(weights.transpose(0, 2, 3, 1), name)
-        result = ctx.emit("CONV_2D", [tensor, kernel, offset], shape, **options)
-    bind_image(ctx, result, x)
+    x = ctx.input(0)
+    shape = Convolution.of(ctx, node, x, weights)
+    offset = ctx.floats(bias if bias is not None else np.zeros(weights.shape[0]), f"{node.outputs[0]}/bias")
+    kernel = ctx.floats(shape.laid_out(weights), node.inputs[1])
+    bind_image(ctx, ctx.emit(shape.kind, [shape.tensor, kernel, offset], shape.out, **shape.options), x)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Everything about a convolution but its numbers.
+
+    Attributes:
+        kind: The TFLite operator.
+        tensor: The input, laid out and padded.
+        out: Shape of the result, NHWC.
+        options: The operator's options.
+    """
+
+    kind: str
+    tensor: int
+    out: tuple[int, int, int, int]
+    options: dict[str, Any]
+
+    @staticmethod
+    def of(ctx: Context, node: Node, x: Value, weights: Array) -> Convolution:
+        """Read a convolution's attributes and write the padding that it needs."""
+        image, height, width = as_image(ctx, x)
+        channels_out, _, kernel_h, kernel_w = weights.shape
+        group = int(node.get("group", 1))
+        window = Window.of(node, (kernel_h, kernel_w), (height, width), len(x.shape) - 2)
+        tensor = ctx.tensor(image, NHWC)
+        out_h, out_w = window.out_size(ceil=False)
+        if [tuple(pair) for pair in window.pads] == window.same() and window.same_size() == (out_h, out_w):
+            padding = "SAME"
+        else:
+            padding = "VALID"
+            tensor = zero_pad(ctx, tensor, window.pads)
+        options: dict[str, Any] = {
+            "padding": padding,
+            "strideH": window.strides[0],
+            "strideW": window.strides[1],
+            "dilationHFactor": window.dilations[0],
+            "dilationWFactor": window.dilations[1],
+        }
+        kind = "CONV_2D"
+        if group > 1 and group == image.shape[1]:
+            kind = "DEPTHWISE_CONV_2D"
+            options["depthMultiplier"] = channels_out // group
+        return Convolution(kind, tensor, (x.shape[0], out_h, out_w, channels_out), options)
+
+    def laid_out(self, weights: Array) -> Array:
+        """Weights [O, I, kh, kw] as this operator wants them."""
+        if self.kind == "CONV_2D":
+            return weights.transpose(0, 2, 3, 1)
+        return weights[:, 0].transpose(1, 2, 0)[None]
 
 
 def _filter(ctx: Context, what: str) -> Array:

@@ -25,7 +25,7 @@ def pool(ctx: Context, node: Node) -> None:
         raise Refused("its indices are read; TFLite's pooling has none")
     x = ctx.input(0)
     kept = x.dtype
-    if kept != np.float32:
+    if kept != np.float32 and not (node.op == "MaxPool" and ctx.quantization_of(x) is not None):
         if node.op != "MaxPool" or kept.itemsize > 1:
             raise Refused(f"it works on {kept.name}")
         x = retyped(ctx, x, np.dtype(np.float32))  # exact for 8 bits; TFLite's own 8-bit pooling means quantised
@@ -69,9 +69,15 @@ def _padding(window: Window, out: Pair) -> str | None:
 def _max(ctx: Context, tensor: int, full: Window, out: Pair, nonnegative: bool) -> int:
     padding = _padding(full, out)
     if padding is None:
-        tensor = zero_pad(ctx, tensor, full.pads, 0.0 if nonnegative else _LOWEST)
+        tensor = zero_pad(ctx, tensor, full.pads, 0.0 if nonnegative else _lowest(ctx, tensor))
         padding = "VALID"
     return _emit(ctx, "MAX_POOL_2D", tensor, full, out, padding)
+
+
+def _lowest(ctx: Context, tensor: int) -> float:
+    """What no element is below."""
+    dtype = ctx.dtype_of(tensor)
+    return _LOWEST if dtype.kind == "f" else float(np.iinfo(dtype).min)
 
 
 def _average(ctx: Context, tensor: int, window: Window, full: Window, out: Pair, include: bool) -> int:

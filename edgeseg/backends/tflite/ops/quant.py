@@ -1,4 +1,4 @@
-"""QuantizeLinear and DequantizeLinear: TFLite's own quantised tensors, so that integer kernels can be built on them."""
+"""QuantizeLinear, DequantizeLinear, and the integer operators that `integer` finds between them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from edgeseg.backends.tflite import integer
 from edgeseg.backends.tflite.builder import Quantization
 from edgeseg.backends.tflite.context import Context, Refused, Value, constant_value, lowers
+from edgeseg.backends.tflite.ops.conv import Convolution
 from edgeseg.backends.tflite.ops.elementwise import named
+from edgeseg.backends.tflite.ops.spatial import bind_image
 from edgeseg.backends.tflite.prepare import Node
 from edgeseg.core.arrays import Array
 
@@ -48,7 +51,80 @@ def quantize(ctx: Context, node: Node) -> None:
     quantization = _per_tensor(ctx, node, value, target)
     tensor = ctx.tensor(value)
     result = ctx.emit("QUANTIZE", [tensor], ctx.shape_of(tensor), target, quantization=quantization)
-    ctx.bind(result, value.order)
+    ctx.bind(result, value.order, nonnegative=_starts_at_zero(quantization, target))
+
+
+def _starts_at_zero(quantization: Quantization, dtype: np.dtype[Any]) -> bool:
+    """Whether the smallest integer stands for zero."""
+    return quantization.zero_point == (int(np.iinfo(dtype).min),)
+
+
+@lowers(integer.CONV)
+def conv(ctx: Context, node: Node) -> None:
+    """CONV_2D or DEPTHWISE_CONV_2D of int8 with weights per channel and an int32 bias.
+
+    The end of the result's scale is the ReLU: what is below it is stored as the lowest integer.
+    """
+    x = _stored(ctx, 0)
+    weights, steps = ctx.constant(3, "weights"), ctx.constant(4, "scales of the weights").reshape(-1)
+    bias = ctx.optional(5, "bias")
+    target = _target(ctx, 6)
+    shape = Convolution.of(ctx, node, x, weights)
+    channels = weights.shape[0]
+    steps = np.broadcast_to(steps, (channels,)).astype(np.float32)
+    zeros = (0,) * channels
+    along = 0 if shape.kind == "CONV_2D" else 3
+    kernel = ctx.builder.quantised_constant(
+        shape.laid_out(weights), Quantization(tuple(map(float, steps)), zeros, along), node.inputs[3]
+    )
+    step = np.float64(_quantization(ctx, x).scale[0])
+    offset = ctx.builder.quantised_constant(
+        np.zeros(channels, np.int32) if bias is None else bias,
+        Quantization(tuple(float(np.float32(step * item)) for item in steps), zeros),
+        f"{node.outputs[0]}/bias",
+    )
+    result = ctx.emit(
+        shape.kind, [shape.tensor, kernel, offset], shape.out, np.int8, quantization=target, **_fused(node, shape.options)
+    )
+    bind_image(ctx, result, x, nonnegative=_starts_at_zero(target, np.dtype(np.int8)))
+
+
+@lowers(integer.ADD)
+def add(ctx: Context, node: Node) -> None:
+    """ADD of int8."""
+    a, b = _stored(ctx, 0), _stored(ctx, 3)
+    if a.shape != b.shape:
+        raise Refused("it adds quantised tensors of different shapes")
+    target = _target(ctx, 6)
+    tensors = [ctx.tensor(a), ctx.tensor(b, a.order)]
+    result = ctx.emit("ADD", tensors, ctx.shape_of(tensors[0]), np.int8, quantization=target, **_fused(node, {}))
+    ctx.bind(result, a.order, nonnegative=_starts_at_zero(target, np.dtype(np.int8)))
+
+
+def _fused(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    activation = node.get("activation", "")
+    return {**options, "fusedActivationFunction": activation} if activation else options
+
+
+def _target(ctx: Context, index: int) -> Quantization:
+    """The quantisation of a result, from its scale and zero point."""
+    scale, zero = ctx.constant(index, "scale"), ctx.constant(index + 1, "zero point")
+    return Quantization((float(scale.reshape(-1)[0]),), (int(zero.reshape(-1)[0]),))
+
+
+def _stored(ctx: Context, index: int) -> Value:
+    """A quantised input, whose tensor has to be quantised as the node says."""
+    value = ctx.input(index)
+    if value.dtype != np.int8 or _quantization(ctx, value) != _target(ctx, index + 1):
+        raise Refused("it reads integers under another scale than they were written with")
+    return value
+
+
+def _quantization(ctx: Context, value: Value) -> Quantization:
+    found = ctx.quantization_of(value)
+    if found is None:
+        raise Refused("it reads integers that no QuantizeLinear has made")
+    return found
 
 
 @lowers("DequantizeLinear")

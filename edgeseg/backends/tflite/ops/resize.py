@@ -73,6 +73,9 @@ def resize(ctx: Context, node: Node) -> None:
         if result is not None:
             ctx.bind(result, NHWC, nonnegative=value.nonnegative)
             return
+    quantization = ctx.quantization_of(value)
+    if quantization is not None and mode != "nearest":  # the exact way is a product of floats
+        value = through_float(ctx, value)
     order = NHWC if len(value.shape) == 4 else value.order
     tensor = ctx.tensor(value, order)
     for place, axis in enumerate(order):
@@ -83,7 +86,18 @@ def resize(ctx: Context, node: Node) -> None:
                 tensor = _product(ctx, tensor, place, _matrix(axes[axis], node, mode))
             else:
                 raise Refused(f"its mode is {mode!r}")
+    if quantization is not None and mode != "nearest":
+        tensor = ctx.emit(
+            "QUANTIZE", [tensor], ctx.shape_of(tensor), ctx.input(0).dtype, quantization=quantization
+        )
     ctx.bind(tensor, order, nonnegative=value.nonnegative and mode != "cubic")
+
+
+def through_float(ctx: Context, value: Value) -> Value:
+    """A quantised value as the real numbers that it stands for."""
+    tensor = ctx.tensor(value)
+    result = ctx.emit("DEQUANTIZE", [tensor], ctx.shape_of(tensor), np.float32)
+    return replace(value, dtype=np.dtype(np.float32), tensor=result)
 
 
 def _still(axis: Axis) -> bool:

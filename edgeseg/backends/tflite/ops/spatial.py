@@ -116,7 +116,10 @@ def bind_image(ctx: Context, tensor: int, like: Value, *, nonnegative: bool = Fa
 
 
 def zero_pad(ctx: Context, tensor: int, pads: Sequence[Pair], value: float = 0.0) -> int:
-    """Pad the rows and columns of an NHWC tensor."""
+    """Pad the rows and columns of an NHWC tensor; PAD itself fills a quantised one with what stands for zero.
+
+    Any other `value` is what is stored.
+    """
     if not any(sum(pair) for pair in pads):
         return tensor
     if any(min(pair) < 0 for pair in pads):
@@ -125,5 +128,10 @@ def zero_pad(ctx: Context, tensor: int, pads: Sequence[Pair], value: float = 0.0
     shape = [size + int(pair.sum()) for size, pair in zip(ctx.shape_of(tensor), amounts, strict=True)]
     if value == 0.0:
         return ctx.emit("PAD", [tensor, ctx.ints(amounts)], shape)
-    fill = ctx.builder.constant(np.array(value, ctx.dtype_of(tensor)))
+    number = np.array(value, ctx.dtype_of(tensor))
+    quantization = ctx.builder.tensors[tensor].quantization
+    if quantization is None:
+        fill = ctx.builder.constant(number)
+    else:
+        fill = ctx.builder.quantised_constant(number, quantization)
     return ctx.emit("PADV2", [tensor, ctx.ints(amounts), fill], shape)
