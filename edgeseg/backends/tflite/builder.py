@@ -151,8 +151,6 @@ class _Writer:
         self._operators = dequantize + operators
 
     def bytes(self, metadata: Sequence[Metadata], description: str) -> bytes:
-        import flatbuffers
-
         s = self._schema
         model = s.ModelT()
         model.version = 3
@@ -174,7 +172,7 @@ class _Writer:
             entry.name = blob.name
             entry.buffer = self._buffer(model, np.frombuffer(blob.content, np.uint8))
             model.metadata.append(entry)
-        packer = flatbuffers.Builder(1 << 20)
+        packer = _packer()
         packer.Finish(model.Pack(packer), file_identifier=b"TFL3")
         return bytes(packer.Output())
 
@@ -271,6 +269,30 @@ class _Writer:
                 entry.tensorIndex = self._numbers[index]
                 entries.append(entry)
         return signature
+
+
+def _packer() -> Any:
+    """A flatbuffer under construction that writes equal vectors of 64-bit integers once.
+
+    The zero points of weights are all zeros, one for each channel; in an int8 file they would take as much room as the
+    biases twice over.
+    """
+    import flatbuffers
+
+    class Sharing(flatbuffers.Builder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(1 << 20)
+            self.written: dict[bytes, int] = {}
+
+        def CreateNumpyVector(self, vector: Array) -> int:  # noqa: N802 (the name is the package's)
+            if vector.dtype != np.int64:
+                return int(super().CreateNumpyVector(vector))
+            key = vector.tobytes()
+            if key not in self.written:
+                self.written[key] = int(super().CreateNumpyVector(vector))
+            return self.written[key]
+
+    return Sharing()
 
 
 def live_operators(builder: Builder, outputs: Iterable[int]) -> list[Operator]:
