@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeseg.core import atomic, plugins, records
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import Conversion
+from edgeseg.core.backend import Conversion, Executed
 from edgeseg.core.errors import ArtifactError
 from edgeseg.core.spec import SPEC_KEY, ModelSpec
 
@@ -58,12 +58,12 @@ class OnnxBackend:
     """See the module."""
 
     name = "onnx"
-    precisions = ("fp32", "fp16")
+    precisions = ("fp32", "fp16", "int8")
     package = "onnxruntime"
     extra = ""
 
     def convert(self, model: onnx.ModelProto, spec: ModelSpec, precision: str, out: Path) -> Conversion:
-        """Write ``model.onnx``; `fp16` stores the weights in half precision and computes as before."""
+        """Write ``model.onnx``; `fp16` stores the weights in half precision and computes as before, `int8` is Q/DQ."""
         import onnx
 
         copy = onnx.ModelProto()
@@ -79,6 +79,10 @@ class OnnxBackend:
         """Open ``model.onnx``."""
         return OnnxSession(str(path), output_names(spec), threads=threads, options=options)
 
+    def executed(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
+        """Profile one run: ONNX Runtime tells the kernel and the shapes of every node."""
+        return executed_macs(path, spec)
+
 
 BACKEND = OnnxBackend()
 
@@ -86,6 +90,49 @@ BACKEND = OnnxBackend()
 def output_names(spec: ModelSpec) -> list[str]:
     """The outputs that a run has to return: the scores, and the next state of recurrent networks."""
     return [spec.output_name, *(state.output_name for state in spec.states)]
+
+
+_WEIGHT_INPUT = {"Conv": 1, "FusedConv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
+_MATRIX = ("MatMul", "Gemm", "FusedMatMul", "MatMulInteger", "QLinearMatMul", "QGemm")
+_INTEGER = ("QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul", "QGemm")
+
+
+def executed_macs(path: Path, spec: ModelSpec) -> Executed:
+    """Multiply-accumulates by kernel, from a profile of one run of the optimised graph."""
+    import json
+    import math
+    import tempfile
+
+    import numpy as np
+
+    ort = plugins.require("onnxruntime", extra="", what="the backend onnx")
+    with tempfile.TemporaryDirectory(prefix="edgeseg-") as folder:
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 3
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        feeds = {spec.input_name: np.zeros(spec.input_shape, spec.input_dtype)}
+        feeds.update({state.input_name: np.zeros(state.shape, np.float32) for state in spec.states})
+        session.run(None, feeds)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    total = integer = 0
+    for event in events:
+        arguments = event.get("args", {})
+        kind = arguments.get("op_name", "")
+        if not event.get("name", "").endswith("_kernel_time") or not (kind in _WEIGHT_INPUT or kind in _MATRIX):
+            continue
+        given = [next(iter(shape.values())) for shape in arguments["input_type_shape"]]
+        made = next(iter(arguments["output_type_shape"][0].values()))
+        if kind in _WEIGHT_INPUT:
+            weight = given[_WEIGHT_INPUT[kind]]
+            positions = math.prod(given[0][2:]) if kind == "ConvTranspose" else math.prod(made) // weight[0]
+            macs = math.prod(weight) * positions
+        else:
+            macs = math.prod(made) * given[0][-1]
+        total += macs
+        integer += macs if kind in _INTEGER else 0
+    return Executed(total, integer)
 
 
 def describe(model: onnx.ModelProto, spec: ModelSpec) -> None:

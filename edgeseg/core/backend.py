@@ -38,6 +38,26 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Executed:
+    """What a runtime says that it does with a file on this machine.
+
+    Attributes:
+        macs: Multiply-accumulates of convolutions and matrix products, as the runtime runs them.
+        integer_macs: Those of them that it runs in 8-bit integers.
+        note: What else should be known, in a sentence.
+    """
+
+    macs: int
+    integer_macs: int
+    note: str = ""
+
+    @property
+    def integer_share(self) -> float:
+        """Share of the multiply-accumulates in integers."""
+        return self.integer_macs / self.macs if self.macs else 0.0
+
+
 class Session(Protocol):
     """A loaded model. One thread uses it at a time."""
 
@@ -79,4 +99,8 @@ class Backend(Protocol):
 
     def load(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> Session:
         """Open the first file of a `Conversion` with its `runtime_options`, for `threads` CPU threads (0: default)."""
+        ...
+
+    def executed(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
+        """Ask the runtime in which precision it multiplies, on this machine."""
         ...

@@ -65,6 +65,33 @@ class ParityVerdict:
 
 
 @dataclass(frozen=True)
+class QuantizationRecord:
+    """How an INT8 artifact came about, and what of it is INT8.
+
+    Attributes:
+        method: ``edgeseg``, ``ort``, ``nncf`` or ``dynamic``.
+        calibration: The calibration data, as the user wrote it.
+        count: How many pictures that were.
+        findings: What the calibration contract had to say about them, as sentences.
+        ranges: Method to how many scales it gave.
+        floating: Layers that were left in float.
+        integer_mac_share: Share of the multiply-accumulates that the runtime executed in integers on this machine.
+        machine: The instruction set of that machine, as far as it matters for integers.
+        note: What the runtime says of itself.
+    """
+
+    method: str
+    calibration: str
+    count: int
+    findings: tuple[str, ...] = ()
+    ranges: dict[str, int] = field(default_factory=dict)
+    floating: tuple[str, ...] = ()
+    integer_mac_share: Optional[float] = None
+    machine: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What an artifact is. The first of `files` is the one that the runtime opens."""
 
@@ -81,6 +108,7 @@ class Manifest:
     rewrites: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     parity: Optional[ParityVerdict] = None
+    quantization: Optional[QuantizationRecord] = None
     schema_version: int = 1
 
 

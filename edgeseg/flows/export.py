@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgeseg import __version__, backends
-from edgeseg.backends import onnx as onnx_backend
-from edgeseg.core import atomic, manifest
-from edgeseg.core.backend import PRECISIONS, Backend, Conversion
+from edgeseg import backends
+from edgeseg.core.backend import PRECISIONS, Backend
 from edgeseg.core.errors import EdgesegError, unknown
-from edgeseg.core.manifest import REFERENCE, Artifact, Manifest, ParityVerdict
-from edgeseg.data.dataset import Dataset, Sample, open_dataset
-from edgeseg.data.predictor import Predictor
-from edgeseg.flows.model import ModelRequest, ReferenceModel, read_model
-from edgeseg.flows.parity import Comparison, Gate, Lane, compare
+from edgeseg.core.manifest import Artifact
+from edgeseg.data.dataset import open_dataset
+from edgeseg.flows.making import Maker
+from edgeseg.flows.model import ModelRequest, read_model
+from edgeseg.flows.parity import Gate
 from edgeseg.graph import simplify
-
-if TYPE_CHECKING:
-    import onnx
 
 PARITY_IMAGES = 8
 """How many pictures `export` itself compares; `verify` takes all of them."""
-
-PLAIN = {onnx_backend.PLAIN: "off"}
-"""Runtime options of the reference: ONNX Runtime with graph optimisations off."""
 
 
 @dataclass(frozen=True)
@@ -109,35 +98,21 @@ def export(request: ExportRequest, *, say: Callable[[str], None] = lambda line: 
     folder = request.out / reference.spec.name
     samples = tuple(dataset.stream())
     model, cleaning = simplify.simplify(reference.model)
-    work = _Work(request, reference, model, (cleaning,), dataset, samples, folder)
+    maker = Maker(reference, dataset, folder, request.gate, request.command, samples)
     exported = []
     for backend in targets:
         say(f"converting to {backend.name}-{request.precision}")
         started = time.perf_counter()
         try:
-            artifact = work.convert(backend)
+            options = {name: value for name, value in request.options.items() if name in _understood(backend)}
+            artifact, _ = maker.make(backend, request.precision, model, rewrites=(cleaning,), options=options)
         except EdgesegError as error:
             exported.append(Exported(backend.name, None, time.perf_counter() - started, error))
         else:
             exported.append(Exported(backend.name, artifact, time.perf_counter() - started))
     if all(item.error is not None for item in exported):
         raise next(item.error for item in exported if item.error is not None)
-    return ExportResult(work.kept, tuple(exported), reference.assumed)
-
-
-def write_reference(reference: ReferenceModel, folder: Path, command: str) -> Artifact:
-    """Write the reference beside the artifacts.
-
-    Args:
-        reference: The model.
-        folder: The model's folder, e.g. ``exports/pphumanseg-lite``.
-        command: The command line, for the manifest.
-    """
-    place = folder / REFERENCE
-    with atomic.folder(place) as out:
-        conversion = onnx_backend.BACKEND.convert(reference.model, reference.spec, "fp32", out)
-        manifest.write(out, _manifest(reference, conversion, out, "onnx", "fp32", command, runtime_options=PLAIN))
-    return manifest.read(place, check=False)
+    return ExportResult(maker.kept, tuple(exported), reference.assumed)
 
 
 def _checked(request: ExportRequest) -> list[Backend]:
@@ -151,7 +126,7 @@ def _checked(request: ExportRequest) -> list[Backend]:
         if name not in backends.names():
             raise unknown("target", name, backends.names())
         backend = backends.load(name)
-        if request.precision not in backend.precisions:
+        if request.precision == "int8" or request.precision not in backend.precisions:
             hint = "edgeseg quantize --int8" if request.precision == "int8" else ", ".join(backend.precisions)
             raise EdgesegError(f"export makes no {request.precision} artifact for {name}", hint)
         chosen.append(backend)
@@ -167,113 +142,3 @@ def _checked(request: ExportRequest) -> list[Backend]:
 def _understood(backend: Backend) -> set[str]:
     """The options that a backend's `convert` has beyond those of the protocol."""
     return set(inspect.signature(backend.convert).parameters) - set(inspect.signature(Backend.convert).parameters)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What all targets of one export share."""
-
-    request: ExportRequest
-    reference: ReferenceModel
-    model: onnx.ModelProto
-    cleaning: tuple[str, ...]
-    dataset: Dataset
-    samples: tuple[Sample, ...]
-    folder: Path
-
-    @functools.cached_property
-    def kept(self) -> Artifact:
-        """The reference on disk; written with the first artifact, so that a failed export replaces nothing."""
-        return write_reference(self.reference, self.folder, self.request.command)
-
-    def convert(self, backend: Backend) -> Artifact:
-        request = self.request
-        place = self.folder / f"{backend.name}-{request.precision}"
-        with atomic.folder(place) as out:
-            options = {name: value for name, value in request.options.items() if name in _understood(backend)}
-            convert: Callable[..., Conversion] = backend.convert
-            conversion = convert(self.model, self.reference.spec, request.precision, out, **options)
-            comparison = self._compare(backend, conversion, out)
-            document = _manifest(
-                self.reference, conversion, out, backend.name, request.precision, request.command,
-                runtime_options=conversion.runtime_options, rewrites=self.cleaning, packages=(backend.package,),
-            )  # fmt: skip
-            manifest.write(
-                out,
-                replace(
-                    document,
-                    reference_sha256=self.kept.manifest.files[0].sha256,
-                    parity=verdict(comparison, self.dataset),
-                ),
-            )
-        return manifest.read(place, check=False)
-
-    def _compare(self, backend: Backend, conversion: Conversion, out: Path) -> Comparison:
-        options = {onnx_backend.PLAIN: "off", onnx_backend.SPINNING: "off"}
-        reference = onnx_backend.OnnxSession(
-            self.reference.model.SerializeToString(),
-            onnx_backend.output_names(self.reference.spec),
-            threads=0,
-            options=options,
-        )
-        artifact = backend.load(
-            out / conversion.files[0], conversion.spec, threads=0, options=conversion.runtime_options
-        )
-        lane = Lane(Predictor(self.reference.spec, reference), ((backend.name, Predictor(conversion.spec, artifact)),))
-        try:
-            return compare(self.samples.__getitem__, len(self.samples), [lane], gate=self.request.gate)[0]
-        finally:
-            lane.close()
-
-
-def verdict(comparison: Comparison, dataset: Dataset) -> ParityVerdict:
-    """A comparison in the form that a manifest keeps."""
-    return ParityVerdict(
-        passed=comparison.passed,
-        data=dataset.name,
-        synthetic=dataset.synthetic,
-        images=comparison.agreement.images,
-        flipped_share=comparison.agreement.flipped_share,
-        miou=comparison.scores.miou if comparison.scores else None,
-        reference_miou=comparison.reference.miou if comparison.reference else None,
-        failures=comparison.failures,
-    )
-
-
-def _manifest(
-    reference: ReferenceModel,
-    conversion: Conversion,
-    out: Path,
-    backend: str,
-    precision: str,
-    command: str,
-    *,
-    runtime_options: dict[str, str],
-    rewrites: tuple[str, ...] = (),
-    packages: tuple[str, ...] = (),
-) -> Manifest:
-    return Manifest(
-        model=reference.spec.name,
-        backend=backend,
-        precision=precision,
-        spec=conversion.spec,
-        files=tuple(manifest.entry(out / name) for name in conversion.files),
-        source=reference.source,
-        command=command,
-        tools=_versions(("onnx", "onnxruntime", "onnxsim", *packages)),
-        runtime_options=runtime_options,
-        rewrites=rewrites,
-        notes=(*reference.assumed, *conversion.notes),
-    )
-
-
-def _versions(packages: Sequence[str]) -> dict[str, str]:
-    versions = {"edgeseg": __version__}
-    for package in packages:
-        for name in (package, package.replace("_", "-")):
-            try:
-                versions[name] = importlib.metadata.version(name)
-                break
-            except importlib.metadata.PackageNotFoundError:
-                continue
-    return versions

@@ -219,6 +219,14 @@ def _missed(
         missed.append(
             f"{100 * agreed:.3f} % of the pixels agree with the reference, the gate is {_pct(gate.min_agreement)}"
         )
+    if agreement.collapsed:
+        half = ""
+        if scores is not None:
+            half = f"; mIoU {scores.miou:.3f} is about half the accuracy {scores.accuracy:.3f}, as of one class alone"
+        missed.append(
+            f"the masks have collapsed: {_pct(round(agreement.commonest_share, 4))} of the pixels are one class, "
+            f"{_pct(round(agreement.reference_commonest_share, 4))} in the reference{half}"
+        )
     if agreement.constant:
         missed.append(
             "the reference's masks are one class everywhere, so agreement proves nothing: check colour order, mean and std"

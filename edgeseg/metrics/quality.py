@@ -128,6 +128,8 @@ class AgreementScores:
         worst_flipped_share: That share.
         constant: Whether the reference gave one and the same class to every pixel of every image; agreement with such
             masks proves nothing.
+        commonest_share: Share of pixels that have the artifact's commonest class.
+        reference_commonest_share: The same for the reference.
     """
 
     images: int
@@ -139,6 +141,13 @@ class AgreementScores:
     worst_image: str
     worst_flipped_share: float
     constant: bool
+    commonest_share: float = 0.0
+    reference_commonest_share: float = 0.0
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the artifact's masks are one class nearly everywhere, and the reference's are not."""
+        return self.commonest_share >= 0.995 and self.reference_commonest_share < 0.97
 
 
 @dataclass(frozen=True)
@@ -195,4 +204,6 @@ class Agreement:
             worst_image=self._worst[1],
             worst_flipped_share=self._worst[0],
             constant=int((self._matrix.sum(axis=1) > 0).sum()) == 1,
+            commonest_share=float(self._matrix.sum(axis=0).max() / total),
+            reference_commonest_share=float(self._matrix.sum(axis=1).max() / total),
         )

@@ -45,7 +45,7 @@ def write(
     placement: Placement,
     scales: Mapping[str, Scale],
     seen: Mapping[str, Watched],
-    spelling: Spelling = Spelling(),  # noqa: B008
+    spelling: Spelling = Spelling(),
     *,
     correct: bool = True,
 ) -> onnx.ModelProto:

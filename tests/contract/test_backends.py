@@ -9,7 +9,7 @@ from edgeseg.backends import onnx as onnx_backend
 from edgeseg.core import plugins
 from edgeseg.core.errors import EdgesegError, GraphError
 from edgeseg.data.predictor import Predictor
-from edgeseg.flows.export import PLAIN
+from edgeseg.flows.making import PLAIN
 
 SIZE = (72, 50)  # 16 divides neither side
 ALL = plugins.names(backends.PACKAGE)

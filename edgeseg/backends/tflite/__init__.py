@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeseg.backends.tflite import runtime
-from edgeseg.core.backend import Conversion
+from edgeseg.core.backend import Conversion, Executed
 from edgeseg.core.spec import ModelSpec
 
 
@@ -58,6 +58,10 @@ class TfliteBackend:
     def load(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> runtime.TfliteSession:
         """Open a file; see `edgeseg.core.backend.Backend.load`."""
         return runtime.load(path, spec, threads=threads, options=options)
+
+    def executed(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
+        """Ask the interpreter for its operators and the types of their tensors."""
+        return runtime.executed_macs(path)
 
 
 BACKEND = TfliteBackend()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeseg.core.arrays import Array
+from edgeseg.core.backend import Executed
 from edgeseg.core.errors import ArtifactError, MissingDependency
 from edgeseg.core.spec import ModelSpec
 
@@ -172,3 +173,31 @@ def load(path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str
                     "the spec is of another model: export it again",
                 )
     return session
+
+
+_PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
+
+
+def executed_macs(path: Path) -> Executed:
+    """Multiply-accumulates by the type of what is multiplied: LiteRT has kernels for the types in the file, no others."""
+    found = interpreter(path, 1, delegate=False)  # with XNNPACK the list is one delegate node beside the operators
+    tensors = {detail["index"]: detail for detail in found.get_tensor_details()}
+    total = integer = 0
+    for op in found._get_ops_details():
+        kind = op["op_name"]
+        if kind not in _PRODUCTS:
+            continue
+        given = [tensors[index] for index in op["inputs"] if index >= 0]
+        made = [int(size) for size in tensors[op["outputs"][0]]["shape"]]
+        weight = [int(size) for size in given[1]["shape"]]
+        size = int(np.prod(weight))
+        if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            macs = size * int(np.prod(made[1:3]))
+        elif kind == "TRANSPOSE_CONV":
+            macs = size * int(np.prod([int(one) for one in given[2]["shape"]][1:3]))
+        else:
+            macs = int(np.prod(made)) * int(given[0]["shape"][-1])
+        total += macs
+        data = given[2] if kind == "TRANSPOSE_CONV" else given[0]
+        integer += macs if np.dtype(data["dtype"]).itemsize == 1 else 0
+    return Executed(total, integer)

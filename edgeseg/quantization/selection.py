@@ -1,0 +1,159 @@
+"""Choosing by what a choice does to the mask: the range of each scale, and the layers that stay in float.
+
+The error of a tensor says little: a clipped logit of a sure pixel costs nothing, half a step at the border of the mask
+costs a pixel. So every choice is judged by how many pixels change their class against the float network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeseg.core.arrays import Array
+from edgeseg.quantization.placement import Placement
+from edgeseg.quantization.ranges import METHODS, Method, Watched, candidates
+from edgeseg.quantization.scales import Scale
+from edgeseg.quantization.simulation import Simulation
+
+Feed = Mapping[str, Array]
+Judge = Callable[[Sequence[Array]], float]
+"""Outputs of the network for all trial pictures, in order → how bad they are; 0 is as good as float."""
+
+TRIALS = 24
+"""How many changes of a single scale are tried."""
+
+_WORTHWHILE = 0.98
+"""A change has to take at least 2 % of the error away: less is the noise of a few pictures."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The scale of each group.
+
+    Attributes:
+        scales: Group name to scale.
+        methods: Group name to the method that gave it.
+        error: What the judge says of all of them together.
+        tried: Method to what the judge says of it in all groups.
+    """
+
+    scales: dict[str, Scale]
+    methods: dict[str, Method]
+    error: float
+    tried: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What leaving a part of the network in float would gain.
+
+    Attributes:
+        part: The group's name.
+        layers: The layers that would be float.
+        error: What the judge says then.
+        macs: Multiply-accumulates of these layers.
+    """
+
+    part: str
+    layers: tuple[str, ...]
+    error: float
+    macs: int
+
+
+def choose_ranges(
+    placement: Placement,
+    seen: Mapping[str, Watched],
+    simulation: Simulation,
+    feeds: Sequence[Feed],
+    judge: Judge,
+    *,
+    only: Method | None = None,
+    trials: int = TRIALS,
+) -> Chosen:
+    """Pick a method for all scales, then change single ones where the mask gains.
+
+    Args:
+        placement: What is quantised.
+        seen: The watched tensors.
+        simulation: Of `placement`.
+        feeds: A few pictures.
+        judge: Of the outputs for `feeds`.
+        only: Take this method everywhere and try no other.
+        trials: How many single changes to try, those first that change a scale most.
+    """
+    found = {group.name: candidates(group, seen) for group in placement.groups}
+
+    def error(scales: Mapping[str, Scale]) -> float:
+        return judge([simulation.run(feed, scales, frozenset()) for feed in feeds])
+
+    tried: dict[str, float] = {}
+    for method in (only,) if only else METHODS:
+        tried[method] = error({name: scales[method] for name, scales in found.items()})
+    best = min(tried, key=lambda method: tried[method])
+    base: Method = next(method for method in METHODS if method == best)
+    scales, methods = {name: one[base] for name, one in found.items()}, dict.fromkeys(found, base)
+    least = tried[base]
+    if only is None:
+        changes = [
+            (abs(scale.step / found[name][base].step - 1.0), name, method, scale)
+            for name, one in found.items()
+            for method, scale in one.items()
+            if abs(scale.step / one[base].step - 1.0) > 0.02
+        ]
+        for _, name, method, scale in sorted(changes, key=lambda change: -change[0])[:trials]:
+            now = error({**scales, name: scale})
+            if now < least * _WORTHWHILE:
+                scales[name], methods[name], least = scale, method, now
+    return Chosen(scales, methods, least, tried)
+
+
+def rank(
+    placement: Placement, simulation: Simulation, scales: Mapping[str, Scale], feeds: Sequence[Feed], judge: Judge
+) -> tuple[Effect, ...]:
+    """Every part of the network by what it would gain in float, most first."""
+    effects = []
+    for group in placement.groups:
+        layers = layers_of(placement, frozenset([group.name]))
+        error = judge([simulation.run(feed, scales, frozenset([group.name])) for feed in feeds])
+        macs = sum(layer.macs for layer in placement.layers if layer.name in layers)
+        effects.append(Effect(group.name, tuple(sorted(layers)), error, macs))
+    return tuple(sorted(effects, key=lambda effect: (effect.error, effect.macs)))
+
+
+def keep_in_float(
+    simulation: Simulation,
+    scales: Mapping[str, Scale],
+    feeds: Sequence[Feed],
+    judge: Judge,
+    effects: Sequence[Effect],
+    allowed: float,
+) -> tuple[frozenset[str], float]:
+    """The first few parts of a ranking, until the error is within what is allowed.
+
+    Returns:
+        The parts, and the error with them in float. All parts at the worst; a part that makes it no better is skipped.
+    """
+    floating: frozenset[str] = frozenset()
+    error = judge([simulation.run(feed, scales, floating) for feed in feeds])
+    for effect in effects:
+        if error <= allowed:
+            break
+        more = floating | {effect.part}
+        now = judge([simulation.run(feed, scales, more) for feed in feeds])
+        if now < error:
+            floating, error = more, now
+    return floating, error
+
+
+def layers_of(placement: Placement, parts: frozenset[str]) -> frozenset[str]:
+    """The layers that read or write one of these groups."""
+    group = {tensor: group.name for group in placement.groups for tensor in group.tensors}
+    return frozenset(
+        layer.name for layer in placement.layers if group[layer.source] in parts or group[layer.result] in parts
+    )
+
+
+def carried(scales: Mapping[str, Scale], before: Placement, after: Placement) -> dict[str, Scale]:
+    """Scales for a placement with more layers in float: its groups are parts of the old ones, with their scales."""
+    old = before.group_of()
+    return {group.name: scales[old[group.tensors[0]].name] for group in after.groups}
