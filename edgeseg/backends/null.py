@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import PRECISIONS, Conversion
+from edgeseg.core.backend import PRECISIONS, Conversion, Executed
 from edgeseg.core.spec import ModelSpec
 
 

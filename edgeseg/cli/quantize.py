@@ -212,5 +212,7 @@ def ranking(result: QuantizeResult) -> None:
     kept = set(result.recipe.floating)
     for one in result.recipe.ranking[:10]:
         stays = set(one.layers) <= kept
-        rows.row(one.part, f"{100 * one.error:.3f} %", f"{100 * one.mac_share:.1f} %", "stays in float" if stays else "")
+        rows.row(
+            one.part, f"{100 * one.error:.3f} %", f"{100 * one.mac_share:.1f} %", "stays in float" if stays else ""
+        )
     rows.show()

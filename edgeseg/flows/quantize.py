@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from edgeseg import backends
-from edgeseg.core.arrays import Array
 from edgeseg.core.backend import Backend, Conversion
-from edgeseg.core.errors import DataError, EdgesegError, unknown
+from edgeseg.core.errors import EdgesegError, unknown
 from edgeseg.core.manifest import Artifact, QuantizationRecord
-from edgeseg.data.dataset import Dataset, ahead, open_dataset
-from edgeseg.data.preprocess import resize_nearest, scores, to_input
+from edgeseg.data.dataset import open_dataset
+from edgeseg.flows import calibration
+from edgeseg.flows import choice as choosing
+from edgeseg.flows.calibration import Material
+from edgeseg.flows.choice import Choice
 from edgeseg.flows.making import Maker
-from edgeseg.flows.model import ModelRequest, ReferenceModel, read_model
+from edgeseg.flows.model import ModelRequest, read_model
 from edgeseg.flows.parity import Comparison, Gate
 from edgeseg.graph import simplify
-from edgeseg.metrics.confusion import confusion, mean_iou
-from edgeseg.quantization import alternatives, contract, placement, qdq, ranges, recipe, selection
-from edgeseg.quantization.contract import Impression
-from edgeseg.quantization.placement import Placement
+from edgeseg.quantization import alternatives, qdq, ranges, recipe
 from edgeseg.quantization.qdq import Spelling
-from edgeseg.quantization.ranges import Watched
-from edgeseg.quantization.recipe import QuantizationRecipe, Range, Ranked
-from edgeseg.quantization.scales import Scale
-from edgeseg.quantization.simulation import Simulation, session_of
+from edgeseg.quantization.recipe import QuantizationRecipe
 
 if TYPE_CHECKING:
     import onnx
@@ -42,9 +36,6 @@ SPELLINGS = {
     "tflite": Spelling("s8", "integers"),
 }
 """How each backend likes its Q/DQ graph: the same scales and the same integer weights in all of them."""
-
-TRIAL_IMAGES = 6
-"""Pictures on which the ranges are chosen; a few hundred thousand pixels."""
 
 INT8_GATE = Gate(min_agreement=0.99, max_miou_drop=0.003)
 """Less than for fp32: every pixel on the border of a mask hangs on the last bits."""
@@ -151,10 +142,17 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     model, cleaning = simplify.simplify(reference.model)
     model = _at_opset(model)
     replayed = recipe.read(request.recipe) if request.recipe is not None else None
-    material = None if replayed is not None else _calibration(request, reference, say)
-    choice: _Choice | None = None
-    if request.method == "edgeseg":
-        choice = _replay(model, replayed) if replayed is not None else _choose(request, reference, model, material, say)
+    material = None
+    if replayed is None:
+        material = calibration.gather(
+            request.calibration, spec, mask_values=request.mask_values, anyway=request.calibrate_anyway, say=say
+        )
+    choice: Choice | None = None
+    if replayed is not None:
+        choice = choosing.replay(model, replayed)
+    elif request.method == "edgeseg":
+        assert material is not None
+        choice = choosing.choose(model, spec, material, request.gate, method=request.ranges, rank=request.rank, say=say)
     seconds = time.perf_counter() - started
     maker = Maker(reference, dataset, request.out / spec.name, request.gate, request.command)
     made = []
@@ -170,7 +168,11 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     if all(item.error is not None for item in made):
         raise next(item.error for item in made if item.error is not None)
     return QuantizeResult(
-        tuple(made), material.findings if material else (), choice.recipe if choice else None, seconds, reference.assumed
+        tuple(made),
+        material.findings if material else (),
+        choice.recipe if choice else None,
+        seconds,
+        reference.assumed,
     )
 
 
@@ -197,11 +199,11 @@ def _checked(request: QuantizeRequest) -> list[Backend]:
     return chosen
 
 
-def _pictures(calibration: str) -> str:
+def _pictures(text: str) -> str:
     """The calibration's pictures for the gates, where it has pictures."""
-    if _is_tensors(calibration):
+    if calibration.is_tensors(text):
         raise EdgesegError("ready-made tensors have no masks to compare", "name pictures for the gates: --data DATA")
-    return calibration
+    return text
 
 
 def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -219,223 +221,14 @@ def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from error
 
 
-# Calibration
-
-
-@dataclass(frozen=True)
-class _Material:
-    """The calibration inputs, prepared again whenever they are asked for, so that none has to be kept."""
-
-    name: str
-    count: int
-    read: Callable[[int], tuple[str, Array, Array | None]]
-    findings: tuple[str, ...] = ()
-
-    def stream(self) -> Iterator[tuple[str, Array, Array | None]]:
-        return ahead(self.read, range(self.count), threads=2)
-
-    def spread(self, count: int) -> list[int]:
-        """Some of the pictures, spread over all."""
-        count = min(count, self.count)
-        return [int(index * self.count / count) for index in range(count)]
-
-
-def _is_tensors(calibration: str) -> bool:
-    path = Path(calibration)
-    return path.suffix == ".npy" or (path.is_dir() and any(path.glob("*.npy")))
-
-
-def _calibration(request: QuantizeRequest, reference: ReferenceModel, say: Callable[[str], None]) -> _Material:
-    """The calibration inputs, after the contract has been kept."""
-    spec = reference.spec
-    elsewhere = _is_tensors(request.calibration)
-    if elsewhere:
-        material = _tensors(request.calibration)
-    else:
-        dataset = open_dataset(
-            request.calibration, mask_values=request.mask_values, classes=max(2, spec.output_channels)
-        )
-        material = _from_pictures(request.calibration, dataset, reference)
-    say(f"looking at {material.count} calibration pictures")
-    seen: list[Impression] = [contract.impression(name, tensor, spec) for name, tensor, _ in material.stream()]
-    findings = contract.examine(seen, spec, prepared_elsewhere=elsewhere)
-    return replace(material, findings=contract.enforce(findings, anyway=request.calibrate_anyway))
-
-
-def _from_pictures(name: str, dataset: Dataset, reference: ReferenceModel) -> _Material:
-    def read(index: int) -> tuple[str, Array, Array | None]:
-        sample = dataset.read(index)
-        return sample.name, to_input(sample.image, reference.spec), sample.mask
-
-    return _Material(name, len(dataset), read)
-
-
-def _tensors(name: str) -> _Material:
-    """Ready-made network inputs: one file [N, ...] or [N, 1, ...], or a folder of files with one input each."""
-    path = Path(name)
-    files = sorted(path.glob("*.npy")) if path.is_dir() else [path]
-    try:
-        if len(files) == 1:
-            array = np.load(files[0], mmap_mode="r", allow_pickle=False)
-            if array.ndim == 5 and array.shape[1] == 1:
-                array = array[:, 0]
-            if array.ndim != 4:
-                raise DataError(f"{files[0]} holds an array of {array.ndim} dimensions, expected [N, C, H, W]")
-
-            def one(index: int) -> tuple[str, Array, Array | None]:
-                return f"{files[0].name}[{index}]", np.array(array[index : index + 1]), None
-
-            return _Material(name, len(array), one)
-
-        def each(index: int) -> tuple[str, Array, Array | None]:
-            content = np.load(files[index], allow_pickle=False)
-            return files[index].name, content[None] if content.ndim == 3 else content, None
-
-        return _Material(name, len(files), each)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{name} cannot be read as .npy: {error}") from error
-
-
-# The choice
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Scales and placement, as they are written for every runtime."""
-
-    placement: Placement
-    scales: dict[str, Scale]
-    seen: dict[str, Watched]
-    recipe: QuantizationRecipe
-
-
-def _choose(
-    request: QuantizeRequest,
-    reference: ReferenceModel,
-    model: onnx.ModelProto,
-    material: _Material | None,
-    say: Callable[[str], None],
-) -> _Choice:
-    assert material is not None
-    spec = reference.spec
-    everything = placement.place(model)
-    say(f"watching the float network on {material.count} pictures")
-    seen = ranges.watch(everything, ({spec.input_name: tensor} for _, tensor, _ in material.stream()), material.count)
-    simulation = Simulation(everything, seen)
-    trial = [material.read(index) for index in material.spread(TRIAL_IMAGES)]
-    feeds = [{spec.input_name: tensor} for _, tensor, _ in trial]
-    plain = session_of(model)
-    expected = [_labels(plain.run([spec.output_name], dict(feed))[0], reference) for feed in feeds]
-    flips = _flipped(expected, reference)
-    say("choosing ranges by the mask")
-    only = next((method for method in ranges.METHODS if method == request.ranges), None)
-    chosen = selection.choose_ranges(everything, seen, simulation, feeds, flips, only=only)
-    drop = _dropped([mask for _, _, mask in trial], expected, reference)
-    now = drop([simulation.run(feed, chosen.scales, frozenset()) for feed in feeds])
-    missed = now > request.gate.max_miou_drop or chosen.error > 1 - request.gate.min_agreement
-    effects: tuple[selection.Effect, ...] = ()
-    floating: frozenset[str] = frozenset()
-    if missed or request.rank:
-        say("measuring what every part of the network does to the mask")
-        effects = selection.rank(everything, simulation, chosen.scales, feeds, flips)
-    if missed:
-        say("looking for the layers that have to stay in float")
-        # Both gates in one number: the share of what is allowed.
-        allowed_flips, allowed_drop = max(1 - request.gate.min_agreement, 1e-9), max(request.gate.max_miou_drop, 1e-9)
-
-        def worse(outputs: Sequence[Array]) -> float:
-            return max(flips(outputs) / allowed_flips, drop(outputs) / allowed_drop)
-
-        # The trial pictures are few: three quarters of what is allowed leaves room for the others.
-        parts, _ = selection.keep_in_float(simulation, chosen.scales, feeds, worse, effects, 0.75)
-        floating = selection.layers_of(everything, parts)
-    final, scales = everything, chosen.scales
-    if floating:
-        final = placement.place(model, floating=floating)
-        scales = selection.carried(chosen.scales, everything, final)
-    groups = everything.group_of()
-    written = QuantizationRecipe(
-        model=spec.name,
-        ranges=tuple(
-            Range(name, scale.step, scale.zero, chosen.methods[groups[name].name]) for name, scale in scales.items()
-        ),
-        floating=tuple(sorted(floating)),
-        ranking=tuple(
-            Ranked(effect.part, effect.error, effect.macs / max(everything.macs, 1), effect.layers)
-            for effect in effects
-        ),
-        error=chosen.error,
-    )
-    return _Choice(final, dict(scales), seen, written)
-
-
-def _replay(model: onnx.ModelProto, given: QuantizationRecipe) -> _Choice:
-    """A recipe on a graph. Its scales are found by tensor, so layers may have been put into or taken out of float."""
-    placed = placement.place(model, floating=given.floating)
-    scales = {one.tensor: Scale(one.step, one.zero) for one in given.ranges}
-    found = {}
-    for group in placed.groups:
-        name = next((tensor for tensor in group.tensors if tensor in scales), None)
-        if name is None:
-            raise EdgesegError(
-                f"the recipe has no range for the tensor {group.name!r}",
-                "make it again with the layers that it should quantise, or add the range",
-            )
-        found[group.name] = scales[name]
-    return _Choice(placed, found, {}, given)
-
-
-def _labels(output: Array, reference: ReferenceModel) -> Array:
-    """The class of every pixel at the network's own resolution."""
-    if reference.spec.output_kind == "labels":
-        return np.squeeze(output)
-    planes = scores(output, reference.spec)
-    return planes[0] > 0 if len(planes) == 1 else planes.argmax(axis=0)
-
-
-def _flipped(expected: Sequence[Array], reference: ReferenceModel) -> selection.Judge:
-    """Share of pixels with another class than in float."""
-
-    def judge(outputs: Sequence[Array]) -> float:
-        pairs = zip(outputs, expected, strict=True)
-        return float(np.mean([np.mean(_labels(output, reference) != label) for output, label in pairs]))
-
-    return judge
-
-
-def _dropped(truths: Sequence[Array | None], expected: Sequence[Array], reference: ReferenceModel) -> selection.Judge:
-    """mIoU lost against float; against the float masks themselves where there is no ground truth."""
-    classes = max(2, reference.spec.output_channels, len(reference.spec.classes))
-    size = expected[0].shape
-    reals = [
-        resize_nearest(truth, *size) if truth is not None else label.astype(np.uint8)
-        for truth, label in zip(truths, expected, strict=True)
-    ]
-
-    def miou(labels: Sequence[Array]) -> float:
-        return mean_iou(
-            sum(confusion(real, label.astype(np.uint8), classes) for real, label in zip(reals, labels, strict=True))
-        )
-
-    best = miou(expected)
-
-    def judge(outputs: Sequence[Array]) -> float:
-        return max(0.0, best - miou([_labels(output, reference) for output in outputs]))
-
-    return judge
-
-
-# Writing
-
-
 def _make(
     request: QuantizeRequest,
     maker: Maker,
     backend: Backend,
     model: onnx.ModelProto,
     cleaning: str,
-    choice: _Choice | None,
-    material: _Material | None,
+    choice: Choice | None,
+    material: Material | None,
 ) -> tuple[Artifact, Comparison]:
     spec = maker.reference.spec
     packages: tuple[str, ...] = ()

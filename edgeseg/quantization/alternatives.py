@@ -81,6 +81,8 @@ def _through_files(model: onnx.ModelProto, run: Any, what: str) -> onnx.ModelPro
             run(before, after)
             return onnx.load(after)
         except Exception as error:  # whatever the tool stumbles over
-            raise GraphError(f"ONNX Runtime's {what} cannot quantise this network: {error}", "--method edgeseg") from error
+            raise GraphError(
+                f"ONNX Runtime's {what} cannot quantise this network: {error}", "--method edgeseg"
+            ) from error
         finally:
             logging.getLogger().setLevel(level)

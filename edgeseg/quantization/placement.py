@@ -166,7 +166,9 @@ class _Placer:
         total = sum(self._macs(index) for index in range(len(self.nodes)))
         layers = [layer for layer in layers if layer.name not in floating]
         if not layers:
-            raise GraphError("nothing of this network can be quantised", "int8 needs convolutions with constant weights")
+            raise GraphError(
+                "nothing of this network can be quantised", "int8 needs convolutions with constant weights"
+            )
         additions = self._additions(layers)
         movers = self._movers(layers, additions)
         return Placement(
@@ -317,8 +319,6 @@ class _Placer:
             ends = [floors.get(name, 0.0 if name in relus else -math.inf) for name in sources]
             groups.append(Group(names[0], tuple(names), sources, 0.0 if min(ends) == 0.0 else -math.inf))
         return tuple(groups)
-
-
 
 
 def _attribute(node: Any, name: str, default: Any) -> Any:

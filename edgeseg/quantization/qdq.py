@@ -52,9 +52,9 @@ def write(
     """The quantised graph.
 
     Args:
-        placement: What is quantised.
+        placement: What is quantised, of a graph of `FIRST_OPSET` or newer.
         scales: Group name to scale.
-        seen: The watched tensors, for bias correction.
+        seen: The watched tensors, for bias correction; empty for none.
         spelling: For which runtime.
         correct: Whether biases are corrected.
 
@@ -81,12 +81,9 @@ class _Writer:
         self.correct = correct
         self.layers = {layer.node: layer for layer in placement.layers}
         self.additions = {add.node: add for add in placement.additions}
-        self.gone = {
-            item.activation
-            for item in (*placement.layers, *placement.additions)
-            if item.activation is not None and self._ends_alone(item)
-        }
-        self.integer_results = {item.result for item in (*placement.layers, *placement.additions)}
+        items: tuple[Layer | Addition, ...] = (*placement.layers, *placement.additions)
+        self.gone = {item.activation for item in items if item.activation is not None and self._ends_alone(item)}
+        self.integer_results = {item.result for item in items}
         self.movers = set(placement.movers)
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
@@ -99,10 +96,9 @@ class _Writer:
 
     def model(self) -> onnx.ModelProto:
         import onnx
-        from onnx import numpy_helper, version_converter
+        from onnx import numpy_helper
 
         original = self.placement.model
-        opset = max(entry.version for entry in original.opset_import if entry.domain in ("", "ai.onnx"))
         for value in original.graph.input:
             if value.name in self.groups:
                 self._quantise(value.name, value.name)
@@ -110,8 +106,6 @@ class _Writer:
             self._node(index, node)
         model = onnx.ModelProto()
         model.CopyFrom(original)
-        if opset < FIRST_OPSET:
-            raise AssertionError("the graph is brought to opset 13 before it is placed")
         del model.graph.node[:], model.graph.value_info[:]
         outputs = {value.name for value in model.graph.output}
         for name in outputs & set(self.groups):
@@ -124,7 +118,6 @@ class _Writer:
         model.graph.initializer.extend(
             numpy_helper.from_array(np.asarray(data), name) for name, data in self.constants.items() if name in read
         )
-        _ = version_converter
         onnx.checker.check_model(model)
         return model
 
@@ -172,7 +165,10 @@ class _Writer:
         self.constants[f"{name}.bias.zero"] = np.zeros(len(weights.steps), np.int32)
         for part in ("weight", "bias"):
             self._emit(
-                "DequantizeLinear", [f"{name}.{part}.{end}" for end in ("q", "step", "zero")], [f"{name}.{part}"], axis=0
+                "DequantizeLinear",
+                [f"{name}.{part}.{end}" for end in ("q", "step", "zero")],
+                [f"{name}.{part}"],
+                axis=0,
             )
         del node.input[:]
         node.input.extend([self._float(layer.source), f"{name}.weight", f"{name}.bias"])
@@ -228,7 +224,7 @@ class _Writer:
         group = self.groups[tensor]
         scale = self.scales[group.name]
         names = [f"{group.name}.scale", f"{group.name}.zero"]
-        self.constants[names[0]] = np.float32(scale.step)
+        self.constants[names[0]] = np.array(scale.step, np.float32)
         unsigned = self.spelling.activations == "u8"
         zero = scale.zero if unsigned else scale.zero - (LEVELS + 1) // 2
         self.constants[names[1]] = np.array(zero, np.uint8 if unsigned else np.int8)

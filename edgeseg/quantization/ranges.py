@@ -19,6 +19,7 @@ METHODS: tuple[Method, ...] = ("minmax", "p99.99", "p99.9", "mse")
 SAMPLES = 1 << 16
 """Values kept of a tensor over all pictures, for percentiles and the search for the least squared error."""
 
+
 @dataclass
 class Watched:
     """What was seen of one tensor.

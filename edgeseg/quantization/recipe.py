@@ -65,5 +65,7 @@ def read(path: Path) -> QuantizationRecipe:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise EdgesegError(f"there is no recipe at {path}", f"edgeseg quantize writes {FILE} beside the model") from error
+        raise EdgesegError(
+            f"there is no recipe at {path}", f"edgeseg quantize writes {FILE} beside the model"
+        ) from error
     return records.from_json(QuantizationRecipe, text, where=str(path))

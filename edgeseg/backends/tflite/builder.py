@@ -284,7 +284,7 @@ def _packer() -> Any:
             super().__init__(1 << 20)
             self.written: dict[bytes, int] = {}
 
-        def CreateNumpyVector(self, vector: Array) -> int:  # noqa: N802 (the name is the package's)
+        def CreateNumpyVector(self, vector: Array) -> int:
             if vector.dtype != np.int64:
                 return int(super().CreateNumpyVector(vector))
             key = vector.tobytes()

@@ -84,7 +84,12 @@ def conv(ctx: Context, node: Node) -> None:
         f"{node.outputs[0]}/bias",
     )
     result = ctx.emit(
-        shape.kind, [shape.tensor, kernel, offset], shape.out, np.int8, quantization=target, **_fused(node, shape.options)
+        shape.kind,
+        [shape.tensor, kernel, offset],
+        shape.out,
+        np.int8,
+        quantization=target,
+        **_fused(node, shape.options),
     )
     bind_image(ctx, result, x, nonnegative=_starts_at_zero(target, np.dtype(np.int8)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,9 +88,7 @@ def resize(ctx: Context, node: Node) -> None:
             else:
                 raise Refused(f"its mode is {mode!r}")
     if quantization is not None and mode != "nearest":
-        tensor = ctx.emit(
-            "QUANTIZE", [tensor], ctx.shape_of(tensor), ctx.input(0).dtype, quantization=quantization
-        )
+        tensor = ctx.emit("QUANTIZE", [tensor], ctx.shape_of(tensor), ctx.input(0).dtype, quantization=quantization)
     ctx.bind(tensor, order, nonnegative=value.nonnegative and mode != "cubic")
 
 
