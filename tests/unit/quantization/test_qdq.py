@@ -1,0 +1,186 @@
+"""The Q/DQ graph, run by the runtimes that it is written for."""
+
+import collections
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgeseg import backends
+from edgeseg.backends import onnx as onnx_backend
+from edgeseg.flows.quantize import SPELLINGS
+from edgeseg.quantization import qdq, ranges, selection
+from edgeseg.quantization.placement import place
+from edgeseg.quantization.simulation import Simulation, session_of
+
+
+@pytest.fixture
+def calibrated(network, inputs):
+    """`calibrated(**network)`: float model, placement, what was seen, min-max scales."""
+
+    def make(floating=(), **how):
+        model = network(**how)
+        placed = place(model, floating=floating)
+        seen = ranges.watch(placed, ({"image": x} for x in inputs), len(inputs))
+        return model, placed, seen, {g.name: ranges.candidates(g, seen)["minmax"] for g in placed.groups}
+
+    return make
+
+
+def run(model, inputs):
+    session = session_of(model)
+    return [session.run(None, {"image": x})[0] for x in inputs]
+
+
+def apart(found, expected):
+    return max(np.abs(a - b).mean() / np.abs(b).max() for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("spelling", [
+    qdq.Spelling("u8", "pairs"), qdq.Spelling("u8", "integers"), qdq.Spelling("s8", "integers"),
+    qdq.Spelling("u8", "float"),
+])  # fmt: skip
+def test_every_spelling_is_the_same_network(calibrated, inputs, spelling):
+    model, placed, seen, scales = calibrated()
+    found = run(qdq.write(placed, scales, seen, spelling), inputs)
+    assert apart(found, run(model, inputs)) < 0.02
+    first = run(qdq.write(placed, scales, seen, qdq.Spelling("u8", "pairs")), inputs)
+    assert apart(found, first) < 0.008  # a resize of integers rounds once more
+
+
+def test_what_is_written(calibrated):
+    _, placed, seen, scales = calibrated()
+    written = qdq.write(placed, scales, seen, qdq.Spelling("s8", "integers"))
+    kinds = collections.Counter(node.op_type for node in written.graph.node)
+    assert kinds["Relu"] == 0
+    assert kinds["Clip"] == 0  # the range ends before 6
+    assert kinds["QuantizeLinear"] == 1 + 7 + 1  # the input, seven convolutions, one sum
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in written.graph.initializer}
+    assert constants["w.stem.q"].dtype == np.int8 if "w.stem.q" in constants else True
+    weights = [data for name, data in constants.items() if name.endswith(".weight.q")]
+    assert len(weights) == 7
+    assert all(data.dtype == np.int8 for data in weights)
+    assert all(data.dtype == np.int32 for name, data in constants.items() if name.endswith(".bias.q"))
+    # Concat, reshape, transpose and split work on the integers: one scale from the branches to what reads them.
+    [concat] = [node for node in written.graph.node if node.op_type == "Concat"]
+    assert all(name.endswith(".q") for name in (*concat.input, *concat.output))
+
+
+def test_a_range_that_passes_the_activation_keeps_it(calibrated, inputs):
+    from edgeseg.quantization.scales import scale_of
+
+    model, placed, seen, scales = calibrated()
+    group = placed.group_of()["left"].name
+    scales[group] = scale_of(-1.0, 9.0)
+    written = qdq.write(placed, scales, seen, qdq.Spelling("s8", "integers"))
+    kinds = collections.Counter(node.op_type for node in written.graph.node)
+    assert kinds["Clip"] == 1
+    assert kinds["Relu"] == 1  # of the other branch
+    assert apart(run(written, inputs), run(model, inputs)) < 0.03
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
+@pytest.mark.parametrize("floating", [(), ("wide.conv", "small"), ("deep",)])
+def test_runtimes_execute_integers(calibrated, inputs, small_spec, need, tmp_path, name, floating):
+    backend = backends.load(name)
+    need(backend.package, what=name)
+    model, placed, seen, scales = calibrated(floating=floating)
+    written = qdq.write(placed, scales, seen, SPELLINGS[name])
+    conversion = backend.convert(written, small_spec, "int8", tmp_path)
+    file = tmp_path / conversion.files[0]
+    session = backend.load(file, conversion.spec, threads=1, options=conversion.runtime_options)
+    found = []
+    for x in inputs:
+        given = x if conversion.spec.input_layout == "nchw" else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+        out = session.run({"image": given})["scores"]
+        found.append(out if conversion.spec.output_layout == "nchw" else out.transpose(0, 3, 1, 2))
+    assert apart(found, run(model, inputs)) < 0.02
+    executed = backend.executed(file, conversion.spec, conversion.runtime_options)
+    whole = sum(layer.macs for layer in place(model).layers)
+    integers = sum(layer.macs for layer in placed.layers)
+    assert executed.integer_share == pytest.approx(integers / whole, abs=1e-6)
+
+
+def test_tflite_has_integer_kernels_and_nothing_between(calibrated, small_spec, need):
+    need("ai_edge_litert", what="tflite")
+    from edgeseg.backends.tflite.lowering import lower
+    from edgeseg.backends.tflite.layout import NHWC
+
+    _, placed, seen, scales = calibrated()
+    lowered = lower(qdq.write(placed, scales, seen, SPELLINGS["tflite"]), {"image": NHWC, "scores": NHWC})
+    kinds = collections.Counter(op.kind for op in lowered.builder.operators)
+    assert kinds["QUANTIZE"] == 1
+    assert kinds["DEQUANTIZE"] == 1
+    assert not {"MINIMUM", "MAXIMUM", "RELU", "CAST"} & set(kinds)
+    tensors = lowered.builder.tensors
+    for op in lowered.builder.operators:
+        if op.kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            assert tensors[op.inputs[1]].dtype == np.int8
+            assert tensors[op.inputs[2]].dtype == np.int32
+            assert len(tensors[op.inputs[1]].quantization.scale) == len(tensors[op.inputs[2]].data)
+        if op.kind == "CONCATENATION":
+            assert len({tensors[index].quantization for index in (*op.inputs, *op.outputs)}) == 1
+
+
+def flips(expected):
+    def judge(outputs):
+        return float(np.mean([((a[0, 1] > a[0, 0]) != e).mean() for a, e in zip(outputs, expected, strict=True)]))
+
+    return judge
+
+
+def test_the_simulation_is_what_the_runtime_does(calibrated, inputs):
+    model, placed, seen, scales = calibrated()
+    simulation = Simulation(placed, seen)
+    simulated = [simulation.run({"image": x}, scales, frozenset()) for x in inputs]
+    real = run(qdq.write(placed, scales, seen), inputs)
+    assert apart(simulated, real) < 0.008
+    everything = frozenset(group.name for group in placed.groups)
+    assert apart([simulation.run({"image": x}, scales, everything) for x in inputs], run(model, inputs)) < 1e-5
+
+
+def test_a_channel_200_times_the_others_is_found_and_left_in_float(calibrated, inputs):
+    model, placed, seen, scales = calibrated(head_channel=2000.0)
+    expected = [out[0, 1] > out[0, 0] for out in run(model, inputs)]
+    assert 0.02 < np.mean(expected) < 0.98
+    judge = flips(expected)
+    simulation, feeds = Simulation(placed, seen), [{"image": x} for x in inputs]
+    bad = judge([simulation.run(feed, scales, frozenset()) for feed in feeds])
+    effects = selection.rank(placed, simulation, scales, feeds, judge)
+    assert effects[0].part == "wide"
+    assert set(effects[0].layers) == {"wide.conv", "small"}
+    parts, error = selection.keep_in_float(simulation, scales, feeds, judge, effects, bad / 2)
+    assert parts == {"wide"}
+    assert error < bad / 2
+    final = place(model, floating=selection.layers_of(placed, parts))
+    mended = qdq.write(final, selection.carried(scales, placed, final), seen, qdq.Spelling("u8", "pairs"))
+    assert judge(run(mended, inputs)) == pytest.approx(error, abs=0.003)
+
+
+def test_ranges_are_chosen_by_the_mask(calibrated, inputs):
+    model, placed, seen, _ = calibrated()
+    expected = [out[0, 1] > out[0, 0] for out in run(model, inputs)]
+    judge, feeds = flips(expected), [{"image": x} for x in inputs]
+    chosen = selection.choose_ranges(placed, seen, Simulation(placed, seen), feeds, judge, trials=6)
+    assert set(chosen.tried) == set(ranges.METHODS)
+    assert chosen.error <= min(chosen.tried.values())
+    only = selection.choose_ranges(placed, seen, Simulation(placed, seen), feeds, judge, only="p99.9")
+    assert set(only.methods.values()) == {"p99.9"}
+
+
+def test_watching_keeps_as_much_for_many_pictures_as_for_few(network, inputs):
+    placed = place(network())
+    few = ranges.watch(placed, ({"image": x} for x in inputs[:2]), 2)
+    many = ranges.watch(placed, ({"image": x} for x in inputs * 40), 320)
+    for name, seen in many.items():
+        assert seen.values.size <= ranges.SAMPLES * 1.1
+        assert seen.low <= few[name].low
+        assert seen.high >= few[name].high
+
+
+def test_onnx_runtime_profile_counts_float_as_float(network, small_spec, tmp_path):
+    onnx.save(network(), tmp_path / "model.onnx")
+    executed = onnx_backend.BACKEND.executed(tmp_path / "model.onnx", small_spec, {})
+    assert executed.integer_macs == 0
+    assert executed.macs == place(network()).macs
