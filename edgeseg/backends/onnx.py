@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 PLAIN = "graph_optimizations"
 """Runtime option: ``off`` runs the graph as it is written, node by node. The reference runs so."""
 
+FLOAT_LAYERS = "float_layers"
+"""Runtime option: ``kept`` leaves layers in float that were left in float. By itself ONNX Runtime quantises the weights
+of a float convolution between Q/DQ pairs, per tensor and unasked."""
+
 SPINNING = "spinning"
 """Runtime option: ``off`` lets idle threads sleep instead of waiting busily for the next run."""
 
@@ -40,7 +44,9 @@ class OnnxSession:
         if options.get(SPINNING) == "off":
             settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                model, settings, providers=["CPUExecutionProvider"], disabled_optimizers=_disabled(options)
+            )
         except Exception as error:  # ONNX Runtime raises a class of its own for each status
             raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
         self._outputs = outputs
@@ -73,7 +79,8 @@ class OnnxBackend:
         describe(copy, spec)
         onnx.checker.check_model(copy)
         atomic.write_bytes(out / "model.onnx", copy.SerializeToString(deterministic=True))
-        return Conversion(files=("model.onnx",), spec=spec)
+        mixed = precision == "int8" and _has_float_layers(copy)
+        return Conversion(files=("model.onnx",), spec=spec, runtime_options={FLOAT_LAYERS: "kept"} if mixed else {})
 
     def load(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> OnnxSession:
         """Open ``model.onnx``."""
@@ -81,10 +88,20 @@ class OnnxBackend:
 
     def executed(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
         """Look into the optimised graph and profile one run of it."""
-        return executed_macs(path, spec)
+        return executed_macs(path, spec, options)
 
 
 BACKEND = OnnxBackend()
+
+
+def _disabled(options: Mapping[str, str]) -> list[str]:
+    return ["WeightBiasQuantization"] if options.get(FLOAT_LAYERS) == "kept" else []
+
+
+def _has_float_layers(model: onnx.ModelProto) -> bool:
+    """Whether a convolution has float weights beside those of Q/DQ pairs."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return any(node.op_type == "Conv" and node.input[1] in constants for node in model.graph.node)
 
 
 def output_names(spec: ModelSpec) -> list[str]:
@@ -97,7 +114,7 @@ _MATRIX = ("MatMul", "Gemm", "FusedMatMul", "MatMulInteger", "QLinearMatMul", "Q
 _INTEGER = ("QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul", "QGemm")
 
 
-def executed_macs(path: Path, spec: ModelSpec) -> Executed:
+def executed_macs(path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
     """Multiply-accumulates by kernel: the nodes of the optimised graph, with the shapes that a profiled run had.
 
     The blocked layout of float convolutions (NCHWc) is left out, because it pads channels; it changes no precision.
@@ -123,7 +140,7 @@ def executed_macs(path: Path, spec: ModelSpec) -> Executed:
             model.SerializeToString(),
             settings,
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=["NchwcTransformer"],
+            disabled_optimizers=["NchwcTransformer", *_disabled(options)],
         )
         feeds = {spec.input_name: np.zeros(spec.input_shape, spec.input_dtype)}
         feeds.update({state.input_name: np.zeros(state.shape, np.float32) for state in spec.states})

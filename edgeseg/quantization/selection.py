@@ -130,8 +130,10 @@ def keep_in_float(
 ) -> tuple[frozenset[str], float]:
     """The first few parts of a ranking, until the error is within what is allowed.
 
+    Float layers are paid for in speed, so a part has to earn its place, and the search ends there, reached or not.
+
     Returns:
-        The parts, and the error with them in float. All parts at the worst; a part that makes it no better is skipped.
+        The parts, and the error with them in float. A part that makes it no better is skipped.
     """
     floating: frozenset[str] = frozenset()
     error = judge([simulation.run(feed, scales, floating) for feed in feeds])
@@ -140,7 +142,7 @@ def keep_in_float(
             break
         more = floating | {effect.part}
         now = judge([simulation.run(feed, scales, more) for feed in feeds])
-        if now < error:
+        if now < error * _WORTHWHILE:
             floating, error = more, now
     return floating, error
 

@@ -113,6 +113,51 @@ def test_an_operator_that_no_runtime_has_is_refused(backend, precision, network,
         backend.convert(broken, spec, precision, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def quantised(network, pictures):
+    """`quantised(backend)`: the network's Q/DQ graph as that backend likes it."""
+    from edgeseg.data.preprocess import to_input
+    from edgeseg.flows.quantize import SPELLINGS
+    from edgeseg.graph.simplify import simplify
+    from edgeseg.quantization import placement, qdq, ranges
+
+    model, spec = network
+    placed = placement.place(simplify(model)[0])
+    inputs = [{spec.input_name: to_input(picture, spec)} for picture in pictures]
+    seen = ranges.watch(placed, inputs, len(inputs))
+    scales = {group.name: ranges.candidates(group, seen)["minmax"] for group in placed.groups}
+    return lambda backend: qdq.write(placed, scales, seen, SPELLINGS[backend.name])
+
+
+@pairs([(name, "int8") for name in ALL if name != "null" and "int8" in backends.load(name).precisions])
+def test_int8_is_executed_in_integers_and_keeps_the_masks(backend, precision, network, quantised, pictures, tmp_path):
+    model, spec = network
+    conversion = backend.convert(quantised(backend), spec, precision, tmp_path)
+    assert sorted(conversion.files) == sorted(file.name for file in tmp_path.iterdir())
+    file = tmp_path / conversion.files[0]
+    artifact = Predictor(
+        conversion.spec, backend.load(file, conversion.spec, threads=1, options=conversion.runtime_options)
+    )
+    plain = onnx_backend.OnnxSession(
+        model.SerializeToString(), onnx_backend.output_names(spec), threads=1, options=PLAIN
+    )
+    reference = Predictor(spec, plain)
+    flipped = [(artifact.mask(picture) != reference.mask(picture)).mean() for picture in pictures]
+    assert 0 < np.mean(flipped) < 0.05, "int8 flips some pixels, and few"
+    executed = backend.executed(file, conversion.spec, conversion.runtime_options)
+    assert executed.integer_share > 0.99
+    artifact.close()
+
+
+@pairs([(name, "fp32") for name in ALL if name != "null"])
+def test_fp32_is_not_called_integers(backend, precision, network, tmp_path):
+    model, spec = network
+    conversion = backend.convert(model, spec, precision, tmp_path)
+    executed = backend.executed(tmp_path / conversion.files[0], conversion.spec, conversion.runtime_options)
+    assert executed.integer_share == 0
+    assert executed.macs > 1e6
+
+
 def test_names_are_file_names():
     assert [backends.load(name).name for name in ALL] == ALL
     assert "null" not in backends.names()

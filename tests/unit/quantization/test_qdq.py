@@ -104,8 +104,8 @@ def test_runtimes_execute_integers(calibrated, inputs, small_spec, need, tmp_pat
 
 def test_tflite_has_integer_kernels_and_nothing_between(calibrated, small_spec, need):
     need("ai_edge_litert", what="tflite")
-    from edgeseg.backends.tflite.lowering import lower
     from edgeseg.backends.tflite.layout import NHWC
+    from edgeseg.backends.tflite.lowering import lower
 
     _, placed, seen, scales = calibrated()
     lowered = lower(qdq.write(placed, scales, seen, SPELLINGS["tflite"]), {"image": NHWC, "scores": NHWC})
