@@ -1,0 +1,115 @@
+"""The timed rounds: each measures every variant once, in an order that is drawn anew."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeseg.flows.crew import Crew, Mate
+from edgeseg.flows.results import Round
+from edgeseg.flows.rows import ratio_to
+from edgeseg.metrics.latency import summarize
+
+SLICE_S = 0.08
+"""A slice is short, so that what the machine does meanwhile hits all variants of a round alike."""
+NARROW_MEDIAN = 0.01
+"""Timing ends early when half of each median's interval is narrower than this share of it,"""
+NARROW_RATIO = 0.0075
+"""and half of each ratio's interval than this."""
+FIRST_LOOK = 16
+"""Rounds before the intervals are looked at; each look comes when there are half as many rounds again."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to time.
+
+    Attributes:
+        budget_s: Wall-clock time for the rounds.
+        baseline: Key of the variant that the others are compared with.
+        seed: Of the order within the rounds.
+        first: Number of the first round; above 0 when a session is resumed.
+        earlier: The rounds of the session so far.
+    """
+
+    budget_s: float
+    baseline: str
+    seed: int
+    first: int = 0
+    earlier: tuple[Round, ...] = ()
+
+
+def run(
+    crew: Crew, plan: Plan, *, keep: Callable[[Round], None], progress: Callable[[float], None] = lambda share: None
+) -> str:
+    """Time what is alive in the crew.
+
+    Args:
+        crew: The workers.
+        plan: How.
+        keep: Told of each slice at once.
+        progress: Told the share of the budget that is spent.
+
+    Returns:
+        Why it ended: ``narrow`` or ``budget``.
+    """
+    shuffle = random.Random(f"{plan.seed}/{plan.first}")  # noqa: S311 - an order, not a secret
+    started = time.monotonic()
+    counts = {mate.variant.key: _calibrate(crew, mate) for mate in crew.alive}
+    rounds: dict[str, dict[int, Round]] = {mate.variant.key: {} for mate in crew.alive}
+    for one in plan.earlier:
+        rounds.setdefault(one.slice.item, {})[one.number] = one
+    number, look = plan.first, plan.first + FIRST_LOOK
+    spent = 0.0
+    # At least one round is measured however small the budget is: a table without a figure helps nobody.
+    while crew.alive and (spent < plan.budget_s or number == plan.first):
+        mates = crew.alive
+        shuffle.shuffle(mates)
+        for mate in mates:
+            runs, warmups, expected_s = counts[mate.variant.key]
+            measured = crew.measure(mate, runs=runs, warmups=warmups, expected_s=expected_s)
+            if measured is not None:
+                kept = Round(number, measured)
+                rounds[mate.variant.key][number] = kept
+                keep(kept)
+            spent = time.monotonic() - started
+            progress(min(1.0, spent / plan.budget_s) if plan.budget_s else 1.0)
+            if spent >= plan.budget_s and number > plan.first:
+                break  # the rest of this round has no partner for this slice, and the pairing leaves it out
+        number += 1
+        if number >= look and spent < plan.budget_s:
+            look = plan.first + (number - plan.first) * 3 // 2
+            if _narrow([mate.variant.key for mate in crew.alive], rounds, plan):
+                return "narrow"
+    return "budget"
+
+
+def _calibrate(crew: Crew, mate: Mate) -> tuple[int, int, float]:
+    """Runs and warm-ups of a slice, and how long it should take."""
+    measured = crew.measure(mate, runs=3, warmups=2)
+    if measured is None:
+        return 1, 1, 0.0
+    each = max(1e-6, float(np.median(measured.infer_ns)) / 1e9)
+    around = (measured.prepare_ns[0] + measured.finish_ns[0]) / 1e9 if measured.prepare_ns else 0.0
+    runs = min(500, max(3, round(SLICE_S / each)))
+    warmups = min(20, max(1, round(0.1 * runs)))
+    return runs, warmups, (runs + warmups + 1) * each + around
+
+
+def _narrow(keys: list[str], rounds: dict[str, dict[int, Round]], plan: Plan) -> bool:
+    """Whether all intervals are narrow enough to stop."""
+    for key in keys:
+        if key == plan.baseline:
+            continue
+        ratio = ratio_to(rounds[key], rounds.get(plan.baseline, {}))
+        if ratio is None or ratio.spread > NARROW_RATIO:
+            return False
+    for key in keys:
+        median = summarize([one.slice.infer_ns for one in rounds[key].values()], draws=100).median
+        if median is None or median.spread > NARROW_MEDIAN:
+            return False
+    return True
