@@ -180,7 +180,7 @@ def _row(
 def flips(rows: Sequence[Row]) -> tuple[str, ...]:
     """Pairs whose order in the first stretch of the long run is another one than in the last.
 
-    Differences under 2 % are no order.
+    Differences under 5 % are no order.
     """
     long = [row for row in rows if len(row.sustained) > 1]
     found = []
@@ -188,7 +188,7 @@ def flips(rows: Sequence[Row]) -> tuple[str, ...]:
         for other in long[index + 1 :]:
             first = one.sustained[0].median_ns / other.sustained[0].median_ns
             last = one.sustained[-1].median_ns / other.sustained[-1].median_ns
-            if min(abs(first - 1), abs(last - 1)) > 0.02 and (first < 1) != (last < 1):
+            if min(abs(first - 1), abs(last - 1)) > 0.05 and (first < 1) != (last < 1):
                 quick, slow = (one, other) if first < 1 else (other, one)
                 found.append(
                     f"{quick.variant.key} begins faster than {slow.variant.key} and ends slower: "
