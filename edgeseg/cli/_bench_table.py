@@ -59,7 +59,7 @@ def _cells(row: Row) -> list[str]:
     return [
         size,
         "-" if scores is None else f"{scores.miou:.4f}",
-        "-" if row.miou_loss is None else f"{100 * row.miou_loss:+.2f}",
+        "-" if row.miou_loss is None else f"{100 * row.miou_loss.value:+.2f}".replace("-0.00", "+0.00"),
         "-" if scores is None or scores.connectivity is None else f"{scores.connectivity:.4f}",
         "-" if agreement is None else f"{100 * agreement.flipped_share:.3f} %",
         "-" if latency is None else _median(row),

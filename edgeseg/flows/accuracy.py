@@ -53,9 +53,9 @@ class _Tally:
         self.quality = Quality(self.classes)
         self.agreement = Agreement(self.classes)
 
-    def record(self, item: str) -> Accuracy:
-        interval = miou_interval(self.matrices) if self.matrices else None
-        return Accuracy(item, self.quality.scores(), self.agreement.scores(), interval)
+    def record(self, item: str, reference: Sequence[Array]) -> Accuracy:
+        interval, loss = miou_intervals(self.matrices, reference) if self.matrices else (None, None)
+        return Accuracy(item, self.quality.scores(), self.agreement.scores(), interval, loss)
 
 
 def load_reference(artifact: Artifact) -> Predictor:
@@ -108,21 +108,38 @@ def run(
                 _judge(tallies[mate.variant.key], mate, sample, base, mask, keep_worst)
         done += len(samples)
         step(done)
-    found = [tally.record(key) for key, tally in tallies.items()]
+    found = [tally.record(key, of_reference.matrices) for key, tally in tallies.items()]
     if reference is not None:
-        found.insert(0, of_reference.record("reference"))
+        found.insert(0, of_reference.record("reference", ()))
     return found, [worst for tally in tallies.values() for worst in tally.worst]
 
 
-def miou_interval(matrices: Sequence[Array], *, draws: int = 1000) -> Interval:
-    """Dataset mIoU with its 95 % bootstrap interval over pictures, from one confusion matrix a picture."""
+def miou_intervals(
+    matrices: Sequence[Array], reference: Sequence[Array], *, draws: int = 1000
+) -> tuple[Interval, Interval | None]:
+    """Dataset mIoU and its loss against the reference, with 95 % bootstrap intervals over pictures.
+
+    Args:
+        matrices: One confusion matrix a picture.
+        reference: The reference's matrices of the same pictures, drawn together with the others; or none.
+        draws: Bootstrap resamples.
+    """
     stack = np.asarray(matrices, np.float64)
-    random = np.random.default_rng(0)
-    counts = random.multinomial(len(stack), np.full(len(stack), 1 / len(stack)), size=draws)
-    sums = np.tensordot(counts, stack, axes=(1, 0))
-    values = [mean_iou(one) for one in sums]
-    low, high = np.nanquantile(values, (0.025, 0.975))
-    value = mean_iou(stack.sum(axis=0))
+    counts = np.random.default_rng(0).multinomial(len(stack), np.full(len(stack), 1 / len(stack)), size=draws)
+
+    def drawn(one: Array) -> Array:
+        return np.array([mean_iou(matrix) for matrix in np.tensordot(counts, one, axes=(1, 0))])
+
+    values, value = drawn(stack), mean_iou(stack.sum(axis=0))
+    loss = None
+    if len(reference) == len(matrices):
+        base = np.asarray(reference, np.float64)
+        loss = _interval(mean_iou(base.sum(axis=0)) - value, drawn(base) - values)
+    return _interval(value, values), loss
+
+
+def _interval(value: float, draws: Array) -> Interval:
+    low, high = np.nanquantile(draws, (0.025, 0.975))
     return Interval(value, min(float(low), value), max(float(high), value))
 
 

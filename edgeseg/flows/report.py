@@ -13,6 +13,7 @@ from edgeseg.core.errors import EdgesegError
 from edgeseg.flows import gallery_file, latest
 from edgeseg.flows.latest import Latest
 from edgeseg.flows.lines import line
+from edgeseg.flows.pick import EQUAL_MIOU
 from edgeseg.metrics import pareto
 from edgeseg.report import page, tables
 from edgeseg.report.tables import Line
@@ -108,15 +109,16 @@ def _section(rows: Sequence[Latest], skipped: list[str]) -> page.Section:
 
 
 def _frontier(lines: Sequence[Line]) -> tuple[frozenset[str], frozenset[str]]:
-    """The variants on the frontier of mIoU and median latency, and those that could be."""
+    """The variants on the frontier of mIoU and median latency, and those that could be.
+
+    mIoU counts in steps of a tenth of a point: less is no reason to take a slower artifact.
+    """
     points, names = [], []
     for one in lines:
         if one.miou is None or one.median_ms is None:
             continue
         low, high = one.median_low_ms or one.median_ms, one.median_high_ms or one.median_ms
-        points.append(
-            pareto.Point(one.median_ms, low, high, one.miou, one.miou_low or one.miou, one.miou_high or one.miou)
-        )
+        points.append(pareto.Point(one.median_ms, low, high, round(one.miou / EQUAL_MIOU)))
         names.append(one.variant)
     on, perhaps = pareto.frontier(points), pareto.contested(points)
     return (
@@ -167,7 +169,7 @@ def _pictures_fact(rows: Sequence[Latest]) -> str:
     session = rows[-1].summary.session
     if not session.data:
         return "none: masks were not measured"
-    return f"{session.images} {'synthetic ' if session.synthetic else ''}pictures ({session.data})"
+    return f"{session.images} {'synthetic ' if session.synthetic else ''}pictures ({Path(session.data).name})"
 
 
 def _thinned(one: Latest) -> tuple[float, ...]:

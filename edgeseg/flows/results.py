@@ -94,6 +94,8 @@ class Accuracy:
     agreement: AgreementScores | None
     miou: Interval | None
     """Dataset mIoU with its bootstrap interval over the pictures."""
+    miou_loss: Interval | None
+    """The reference's mIoU minus this one, resampled over the same pictures."""
     kind: Literal["accuracy"] = "accuracy"
 
 

@@ -29,7 +29,7 @@ class Row:
         scores: Against the ground truth.
         agreement: With the reference.
         miou: Dataset mIoU with its interval.
-        miou_loss: The reference's dataset mIoU minus this one.
+        miou_loss: The reference's dataset mIoU minus this one, with its interval, paired by pictures.
         labels: What is doubtful.
         failure: Why it was not measured, or not to the end.
         sustained: The long run.
@@ -46,7 +46,7 @@ class Row:
     scores: QualityScores | None
     agreement: AgreementScores | None
     miou: Interval | None
-    miou_loss: float | None
+    miou_loss: Interval | None
     labels: tuple[Label, ...]
     failure: Failure | None
     sustained: tuple[Sustained, ...]
@@ -104,7 +104,7 @@ def summarize(recording: Recording) -> Summary:
     rounds = _rounds(recording)
     reference = next((one.scores for one in recording.of(Accuracy, "reference")), None)
     accuracy = {one.item: one for one in recording.of(Accuracy)}
-    rows = tuple(_row(recording, variant, rounds, accuracy, reference, stopped) for variant in session.variants)
+    rows = tuple(_row(recording, variant, rounds, accuracy, stopped) for variant in session.variants)
     return Summary(session, rows, reference, stopped, flips(rows))
 
 
@@ -134,7 +134,6 @@ def _row(
     variant: Variant,
     rounds: dict[str, dict[int, Round]],
     accuracy: dict[str, Accuracy],
-    reference: QualityScores | None,
     stopped: str,
 ) -> Row:
     session = recording.session
@@ -155,9 +154,6 @@ def _row(
             flags,
             first_ns=cold.loaded.first_ns if cold else None,
         )
-    loss = None
-    if judged is not None and judged.scores is not None and reference is not None:
-        loss = reference.miou - judged.scores.miou
     return Row(
         variant=variant,
         latency=summary,
@@ -169,7 +165,7 @@ def _row(
         scores=judged.scores if judged else None,
         agreement=judged.agreement if judged else None,
         miou=judged.miou if judged else None,
-        miou_loss=loss,
+        miou_loss=judged.miou_loss if judged else None,
         labels=labels,
         failure=next(iter(recording.of(Failure, variant.key)), None),
         sustained=tuple(recording.of(Sustained, variant.key)),

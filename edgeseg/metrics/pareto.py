@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Point:
-    """One candidate: lower `cost` and higher `value` are better; each with its interval."""
+    """One candidate: lower `cost`, with its interval, and higher `value` are better."""
 
     cost: float
     cost_low: float
     cost_high: float
     value: float
-    value_low: float
-    value_high: float
 
 
 def frontier(points: Sequence[Point]) -> list[bool]:

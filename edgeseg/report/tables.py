@@ -32,6 +32,8 @@ class Line:
     miou_low: float | None = None
     miou_high: float | None = None
     miou_loss: float | None = None
+    miou_loss_low: float | None = None
+    miou_loss_high: float | None = None
     foreground_iou: float | None = None
     boundary_iou: float | None = None
     connectivity: float | None = None
@@ -107,7 +109,7 @@ def _cells(line: Line) -> list[str]:
         f"{line.size_bytes / 1e6:.2f}",
         line.executed or "–",
         _number(line.miou, 4),
-        "–" if line.miou_loss is None else f"{100 * line.miou_loss:+.2f}",
+        "–" if line.miou_loss is None else f"{100 * line.miou_loss:+.2f}".replace("-0.00", "+0.00"),
         _number(line.connectivity, 4),
         "–" if line.flipped_share is None else f"{100 * line.flipped_share:.3f} %",
         median,

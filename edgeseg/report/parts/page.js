@@ -38,6 +38,7 @@ const palette = ["#6c52e8", "#e0812b", "#1f9d76", "#d4477f", "#3b8fd9"];
 const shapes = { fp32: "circle", fp16: "square", int8: "diamond" };
 const backends = [...new Set(sections.flatMap(section => section.variants.map(one => one.backend)))].sort();
 const colour = one => palette[backends.indexOf(one.backend) % palette.length];
+const symbol = one => shapes[one.precision] || "cross";
 const value = name => {
   const probe = document.body.appendChild(document.createElement("i"));
   probe.style.color = `var(${name})`;
@@ -51,7 +52,7 @@ function layout(x, y, more = {}) {
   const axis = title => ({ title: { text: title }, gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line,
     tickfont: { color: soft }, automargin: true });
   return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12 },
-    margin: { l: 60, r: 20, t: 16, b: 50 }, legend: { orientation: "h", y: -0.22, font: { color: ink } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink }, margin: { l: 60, r: 20, t: 34, b: 60 }, showlegend: false,
     hoverlabel: { bgcolor: value("--card"), bordercolor: line, font: { color: ink } },
     ...more, xaxis: { ...axis(x), ...more.xaxis }, yaxis: { ...axis(y), ...more.yaxis } };
 }
@@ -68,14 +69,19 @@ function pareto(element, variants) {
     line: { shape: "hv", color: value("--accent"), dash: "dot", width: 1.5 }, hoverinfo: "skip" }];
   for (const one of points) {
     traces.push({ x: [one.ms[0]], y: [one.miou[0]], name: one.label, mode: "markers",
-      marker: { size: 11, color: colour(one), symbol: (shapes[one.precision] || "cross") + (one.frontier === "off" ? "-open" : ""),
+      marker: { size: 11, color: colour(one), symbol: symbol(one) + (one.frontier === "off" ? "-open" : "") + (one.threads > 1 ? "-dot" : ""),
         line: { width: 1.5, color: colour(one) } },
       error_x: error(one.ms, colour(one)),
-      error_y: { ...error(one.miou, colour(one)), thickness: 0.6 },
+      error_y: error(one.miou, colour(one)),
       hovertemplate: `<b>${one.name}</b><br>%{x:.2f} ms [${fixed(one.ms[1], 2)} … ${fixed(one.ms[2], 2)}]<br>` +
         `mIoU %{y:.4f} [${fixed(one.miou[1], 4)} … ${fixed(one.miou[2], 4)}]<br>${one.mb.toFixed(2)} MB<extra></extra>` });
   }
-  return Plotly.react(element, traces, layout("median latency of the network, ms", "dataset mIoU"), config);
+  /* A hundredth of a point must not look like a difference: the axis spans half a point at least. */
+  const ends = points.flatMap(one => one.miou).filter(number => number !== null);
+  const [low, high] = [Math.min(...ends), Math.max(...ends)];
+  const half = Math.max(0.0025, 0.55 * (high - low));
+  return Plotly.react(element, traces, layout("median latency of the network, ms", "dataset mIoU",
+    { yaxis: { range: [(low + high) / 2 - half, (low + high) / 2 + half] } }), config);
 }
 
 function runs(element, variants) {
@@ -86,16 +92,15 @@ function runs(element, variants) {
     fillcolor: "rgba(0,0,0,0)", hoveron: "boxes", hovertemplate: `<b>${one.name}</b>: %{x:.2f} ms<extra></extra>` }));
   const all = measured.flatMap(one => one.samples).sort((a, b) => a - b);
   const top = all[Math.floor(0.99 * (all.length - 1))] * 1.08;
-  return Plotly.react(element, traces, layout("ms (the slowest hundredth may lie outside)", "",
-    { showlegend: false, xaxis: { range: [0, top] } }), config);
+  return Plotly.react(element, traces, layout("ms", "", { xaxis: { range: [0, top] } }), config);
 }
 
 function sustained(element, variants) {
   const traces = [];
   for (const one of variants.filter(one => one.stretches.length)) {
     const column = index => one.stretches.map(stretch => stretch[index]);
-    traces.push({ x: column(0), y: column(1), name: one.label, mode: "lines+markers", line: { color: colour(one) },
-      marker: { symbol: shapes[one.precision] || "cross" }, customdata: one.stretches,
+    traces.push({ x: column(0), y: column(1), name: one.label, mode: "lines+markers", line: { color: colour(one), dash: one.threads > 1 ? "dash" : "solid" },
+      marker: { symbol: symbol(one) }, customdata: one.stretches,
       hovertemplate: `<b>${one.name}</b><br>minute %{x:.1f}: %{y:.2f} ms, p90 %{customdata[2]:.2f}<extra></extra>` });
     if (column(3).some(heat => heat !== null))
       traces.push({ x: column(0), y: column(3), name: one.label + " °C", yaxis: "y2", mode: "lines",
@@ -108,8 +113,25 @@ function sustained(element, variants) {
 const fixed = (number, digits) => number === null ? "–" : number.toFixed(digits);
 const empty = (element, why) => { element.textContent = why; element.style.cssText = "height:auto;padding:1rem;color:var(--soft)"; };
 
+/* One key for all plots, in place of a legend in each. */
+function key(element, variants) {
+  const marks = { circle: "●", square: "■", diamond: "◆", cross: "✚" };
+  const parts = [...new Set(variants.map(one => one.backend))].sort().map(name => {
+    const part = document.createElement("span");
+    part.textContent = name;
+    part.style.setProperty("--dot", palette[backends.indexOf(name) % palette.length]);
+    part.className = "dot";
+    return part;
+  });
+  const words = [...new Set(variants.map(one => one.precision))].sort().map(name => `${marks[shapes[name] || "cross"]} ${name}`);
+  words.push("filled: on the frontier");
+  if (variants.some(one => one.threads > 1)) words.push("with a dot, dashed: several threads");
+  element.replaceChildren(...parts, words.join(" · "));
+}
+
 function draw() {
   sections.forEach((section, index) => {
+    key(document.getElementById(`key-${index}`), section.variants);
     for (const [name, plot] of [["pareto", pareto], ["runs", runs], ["sustained", sustained]]) {
       const element = document.getElementById(`${name}-${index}`);
       if (element) plot(element, section.variants);
