@@ -11,6 +11,8 @@ import numpy as np
 
 from edgeseg.core.errors import CheckpointError
 
+TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The magic number, itself a pickle, that `torch.save` began files with before it wrote zip archives."""
 Array = np.ndarray[Any, Any]
 
 

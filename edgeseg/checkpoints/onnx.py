@@ -48,12 +48,24 @@ def load(path: Path) -> tuple[onnx.ModelProto, list[Path], list[str]]:
     Raises:
         CheckpointError: Not ONNX, invalid, too new or too old, NaN in a constant, or data outside its own folder.
     """
+    model = parsed(path, path.read_bytes())
+    files = _load_external(path, model)
+    model, notes = checked(path, model)
+    return model, files, notes
+
+
+def parsed(path: Path, content: bytes) -> onnx.ModelProto:
+    """A ModelProto from its bytes.
+
+    Raises:
+        CheckpointError: It is no ONNX, or has no node.
+    """
     import onnx
 
     protobuf: Any = plugins.require("google.protobuf.message", extra="", what="reading ONNX")
 
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load_model_from_string(content)
     except (protobuf.DecodeError, ValueError) as error:
         raise CheckpointError(
             f"{path} is no ONNX model, or a damaged one: {error}", "copy or download it again"
@@ -62,7 +74,19 @@ def load(path: Path) -> tuple[onnx.ModelProto, list[Path], list[str]]:
         raise CheckpointError(
             f"{path} is an ONNX model without a single node", "copy or download it again; is it cut short?"
         )
-    files = _load_external(path, model)
+    return model
+
+
+def checked(path: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+    """The model if it is valid, of a known age and without NaN; upgraded if it is old.
+
+    Args:
+        path: What it was read or converted from, for messages.
+        model: Without external data.
+
+    Returns:
+        The model and what was changed, in sentences.
+    """
     opset = _opset(path, model)
     _check_runtime_reads(path, model.ir_version, opset)
     _check(path, model)
@@ -72,7 +96,7 @@ def load(path: Path) -> tuple[onnx.ModelProto, list[Path], list[str]]:
     if opset < OLDEST_OPSET:
         model = _upgraded(path, model, opset)
         notes.append(f"opset {opset} was upgraded to {OLDEST_OPSET}")
-    return model, files, notes
+    return model, notes
 
 
 def _opset(path: Path, model: onnx.ModelProto) -> int:

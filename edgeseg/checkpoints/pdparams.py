@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.checkpoints import Checkpoint
-from edgeseg.checkpoints._content import Array, checked_weights, sha256
+from edgeseg.checkpoints._content import TORCH_LEGACY, Array, checked_weights, sha256
 from edgeseg.checkpoints._pickle import Ndarray, interpret
 from edgeseg.core.errors import CheckpointError
 
 SUFFIXES = (".pdparams",)
 _NAMES = "StructuredToParameterName@@"
 _PIECES = "UnpackBigParamInfor@@"
-_TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""The magic number, itself a pickle, that `torch.save` began files with before it wrote zip archives."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
     """A pickle with a protocol number (2 or newer) that is not PyTorch's."""
-    return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 9 and not head.startswith(_TORCH_LEGACY)
+    return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 9 and not head.startswith(TORCH_LEGACY)
 
 
 def read(path: Path, *, factory: str = "", input_size: tuple[int, int] | None = None) -> Checkpoint:

@@ -30,7 +30,11 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, *, factory: str = "", input_size: tuple[int, int] | None = None) -> Checkpoint:
-    """Weights under the names of the file."""
+    """Weights under the names of the file; with `factory` they are those of a PyTorch module."""
+    if factory:
+        from edgeseg.checkpoints import torch
+
+        return torch.from_state_dict(path, factory=factory, input_size=input_size)
     arrays, metadata = tensors(path)
     return Checkpoint(path, "safetensors", sha256([path]), weights=checked_weights(path, arrays), metadata=metadata)
 

@@ -46,7 +46,7 @@ class MaskCoding:
         import cv2
 
         decoded: Array = cv2.LUT(codes, self._table(classes))
-        if cv2.countNonZero(cv2.compare(decoded, _INVALID, cv2.CMP_EQ)):
+        if np.count_nonzero(decoded == _INVALID):
             code = int(codes[decoded == _INVALID][0])
             raise DataError(
                 f"the mask {path} holds the code {code}, which means nothing in masks coded {self.meaning}",

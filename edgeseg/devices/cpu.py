@@ -29,9 +29,17 @@ class LocalWorker:
         items: What it measures; `Item.file` is a path.
         frames: Pictures for the timed runs.
         timeout_s: How long the start may take.
+        python: The interpreter, with its arguments, that runs the worker's file.
     """
 
-    def __init__(self, items: Sequence[Item], frames: Sequence[Array], *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        items: Sequence[Item],
+        frames: Sequence[Array],
+        *,
+        timeout_s: float,
+        python: Sequence[str] = (sys.executable,),
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="edgeseg-worker-"))
         self._channel: Channel | None = None
         self._sent: list[str] = []
@@ -39,7 +47,7 @@ class LocalWorker:
             job = Job(tuple(items), tuple(self._write(frames, "timed")))
             worker = pack.pack(self._folder / "worker.pyz")
             started = time.perf_counter_ns()
-            self._channel = Channel([sys.executable, str(worker)])
+            self._channel = Channel([*python, str(worker)])
             self._channel.send(records.to_json(job))
             hello = self._receive(timeout_s)
             self.start_ns = time.perf_counter_ns() - started
@@ -108,20 +116,27 @@ class LocalWorker:
 
 
 class CpuDevice:
-    """See the module."""
+    """See the module.
+
+    Args:
+        python: The interpreter, with its arguments, that runs the worker's file.
+    """
 
     name = "cpu"
 
+    def __init__(self, python: Sequence[str] = (sys.executable,)) -> None:
+        self._python = tuple(python)
+
     def probe(self) -> Hello:
         """Start a worker for no job, and ask it nothing."""
-        worker = LocalWorker((), (), timeout_s=60)
+        worker = LocalWorker((), (), timeout_s=60, python=self._python)
         worker.close()
         return worker.hello
 
     def start(self, items: Sequence[tuple[Item, Path]], frames: Sequence[Array], *, timeout_s: float) -> LocalWorker:
         """See `edgeseg.core.device.Device.start`; nothing is copied, the worker opens the artifacts where they lie."""
         placed = [replace(item, file=str((folder / item.file).resolve())) for item, folder in items]
-        return LocalWorker(placed, frames, timeout_s=timeout_s)
+        return LocalWorker(placed, frames, timeout_s=timeout_s, python=self._python)
 
 
 DEVICE = CpuDevice()

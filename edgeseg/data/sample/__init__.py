@@ -15,9 +15,9 @@ from edgeseg.core.errors import DataError
 from edgeseg.data.sample.camera import photograph
 from edgeseg.data.sample.canvas import Canvas
 from edgeseg.data.sample.dice import Dice
-from edgeseg.data.sample.scene import compose
+from edgeseg.data.sample.scene import compose, compose_empty
 
-__all__ = ["TRAINING_START", "sample"]
+__all__ = ["TRAINING_START", "backdrop", "sample"]
 
 TRAINING_START = 1_000_000
 """Training draws its synthetic pictures from this index on; `sample:N` (indices below N) is never trained on."""
@@ -55,3 +55,20 @@ def sample(
     canvas = Canvas(width, height)
     compose(canvas, dice)
     return photograph(canvas.image, dice), canvas.labels()
+
+
+def backdrop(index: int, *, width: int = 640, height: int = 360) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A scene without people, for replacing what is behind somebody.
+
+    Args:
+        index: Which scene, from 0.
+        width: Width in pixels.
+        height: Height in pixels.
+
+    Returns:
+        Uint8 RGB ``[height, width, 3]``.
+    """
+    dice = Dice(_SEED, index, 1)
+    canvas = Canvas(width, height)
+    compose_empty(canvas, dice)
+    return photograph(canvas.image, dice)

@@ -12,7 +12,7 @@ from edgeseg.data.sample.person import draw_person
 
 
 def compose(canvas: Canvas, dice: Dice) -> None:
-    """Paint a whole scene: backdrop, one to three people (now and then nobody), and what stands before them."""
+    """Paint a whole scene: backdrop, one to three people, and what stands before them."""
     light = Light(side=dice.uniform(-1, 1), hardness=dice.uniform(0, 1) ** 2)
     draw_backdrop(canvas, dice, light)
     count = dice.choose((1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3))
@@ -37,6 +37,11 @@ def compose(canvas: Canvas, dice: Dice) -> None:
         _foreground(canvas, dice, light)
     if dice.chance(0.35):
         _cast_light(canvas, dice)
+
+
+def compose_empty(canvas: Canvas, dice: Dice) -> None:
+    """Paint a scene with nobody in it."""
+    draw_backdrop(canvas, dice, Light(side=dice.uniform(-1, 1), hardness=dice.uniform(0, 1) ** 2))
 
 
 def _chair(canvas: Canvas, dice: Dice, light: Light, x: float, y: float, scale: float) -> None:

@@ -1,5 +1,6 @@
 """The report in a real browser: what is clicked, hovered and dragged does what it says, without a network."""
 
+import itertools
 import re
 import shutil
 
@@ -32,9 +33,11 @@ def browser(need):
         pytest.skip("no Chromium: apt install chromium")
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as driver:
-        with driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]) as started:
-            yield started
+    with (
+        sync_playwright() as driver,
+        driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]) as started,
+    ):
+        yield started
 
 
 def opened(browser, file, **context):
@@ -89,17 +92,17 @@ def test_sort_hover_slider_and_choice(browser, page_file):
     assert page.errors == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1400])
-def test_nothing_sticks_out_and_text_is_readable(browser, page_file, scheme, width):
-    page = opened(browser, page_file, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.eval_on_selector("tbody th", "cell => cell.offsetWidth") >= 110
-    paper, ink = (
-        page.evaluate(f"getComputedStyle(document.body).{name}.match(/[\\d.]+/g).slice(0, 3).map(Number)")
-        for name in ("backgroundColor", "color")
-    )
-    assert (sum(paper) > 600) == (scheme == "light")
-    assert abs(sum(paper) - sum(ink)) > 500
-    assert page.locator(".plot svg.main-svg").count() >= 3
-    assert page.errors == []
+def test_nothing_sticks_out_and_text_is_readable(browser, page_file):
+    for scheme, width in itertools.product(("light", "dark"), (390, 1400)):
+        page = opened(browser, page_file, viewport={"width": width, "height": 900}, color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.eval_on_selector("tbody th", "cell => cell.offsetWidth") >= 110
+        paper, ink = (
+            page.evaluate(f"getComputedStyle(document.body).{name}.match(/[\\d.]+/g).slice(0, 3).map(Number)")
+            for name in ("backgroundColor", "color")
+        )
+        assert (sum(paper) > 600) == (scheme == "light")
+        assert abs(sum(paper) - sum(ink)) > 500
+        assert page.locator(".plot svg.main-svg").count() >= 3
+        assert page.errors == []
+        page.context.close()
