@@ -90,9 +90,9 @@ class Crew:
             if worker is not None:
                 worker.close()
 
-    def measure(self, mate: Mate, *, runs: int, warmups: int, expected_s: float = 0.0) -> Slice | None:
+    def measure(self, mate: Mate, *, runs: int, warmups: int, around: int = 0, expected_s: float = 0.0) -> Slice | None:
         """One slice; None if it fails, and the item is left out from then on."""
-        command = Command("measure", mate.variant.key, runs=runs, warmups=warmups)
+        command = Command("measure", mate.variant.key, runs=runs, warmups=warmups, around=around)
         found = [one for one in self._ask(mate, command, "measure", expected_s) if isinstance(one, Slice)]
         return found[0] if found else None
 

@@ -20,6 +20,8 @@ NARROW_MEDIAN = 0.01
 """Timing ends early when half of each median's interval is narrower than this share of it,"""
 NARROW_RATIO = 0.0075
 """and half of each ratio's interval than this."""
+AROUND_EVERY = 4
+"""Pre- and post-processing are timed in every fourth round only: they cost a run each, and are the same for most rows."""
 FIRST_LOOK = 16
 """Rounds before the intervals are looked at; each look comes when there are half as many rounds again."""
 
@@ -58,8 +60,10 @@ def run(
         Why it ended: ``narrow`` or ``budget``.
     """
     shuffle = random.Random(f"{plan.seed}/{plan.first}")  # noqa: S311 - an order, not a secret
-    started = time.monotonic()
     counts = {mate.variant.key: _calibrate(crew, mate) for mate in crew.alive}
+    started = (
+        time.monotonic()
+    )  # loading and calibrating are no part of the budget: a slow start must not eat the rounds
     rounds: dict[str, dict[int, Round]] = {mate.variant.key: {} for mate in crew.alive}
     for one in plan.earlier:
         rounds.setdefault(one.slice.item, {})[one.number] = one
@@ -71,7 +75,8 @@ def run(
         shuffle.shuffle(mates)
         for mate in mates:
             runs, warmups, expected_s = counts[mate.variant.key]
-            measured = crew.measure(mate, runs=runs, warmups=warmups, expected_s=expected_s)
+            around = 1 if number % AROUND_EVERY == 0 else 0
+            measured = crew.measure(mate, runs=runs, warmups=warmups, around=around, expected_s=expected_s)
             if measured is not None:
                 kept = Round(number, measured)
                 rounds[mate.variant.key][number] = kept
@@ -90,7 +95,7 @@ def run(
 
 def _calibrate(crew: Crew, mate: Mate) -> tuple[int, int, float]:
     """Runs and warm-ups of a slice, and how long it should take."""
-    measured = crew.measure(mate, runs=3, warmups=2)
+    measured = crew.measure(mate, runs=3, warmups=2, around=1)
     if measured is None:
         return 1, 1, 0.0
     each = max(1e-6, float(np.median(measured.infer_ns)) / 1e9)

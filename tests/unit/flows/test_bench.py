@@ -63,7 +63,7 @@ def test_rows_rounds_and_device_file(tmp_path):
     assert [row.variant.key for row in result.summary.rows] == ["m/one@1", "m/one@2", "m/two@1", "m/two@2"]
     assert all(row.latency is not None and row.failure is None for row in result.summary.rows)
     assert all(row.cold is not None and row.cold.start_ns > 0 for row in result.summary.rows)
-    assert [row.verdict for row in result.summary.rows][0] == "baseline"
+    assert result.summary.rows[0].verdict == "baseline"
     recording = results.read(result.path)
     orders = {}
     for one in recording.of(Round):
