@@ -248,6 +248,7 @@ class _Work:
             baseline=self._session.baseline,
             seed=self._session.seed,
             first=1 + max((one.number for one in earlier), default=-1),
+            load=1 + max((one.load for one in earlier), default=-1),
             earlier=earlier,
         )
         return timing.run(

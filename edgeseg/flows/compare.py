@@ -116,7 +116,7 @@ def _change(request: CompareRequest, old: Latest, new: Latest) -> Change:
     if request.relative:
         ratio = _relative(before.ratio, after.ratio)
     elif before.rounds and after.rounds:
-        ratio = independent_ratio(after.rounds, before.rounds)
+        ratio = independent_ratio(after.resampled, before.resampled)
     miou_change = None
     if before.scores is not None and after.scores is not None and _pictures(old) == _pictures(new):
         miou_change = after.scores.miou - before.scores.miou

@@ -96,6 +96,10 @@ class Crew:
         found = [one for one in self._ask(mate, command, "measure", expected_s) if isinstance(one, Slice)]
         return found[0] if found else None
 
+    def reload(self, mate: Mate) -> None:
+        """Load an item anew in its worker."""
+        list(self._ask(mate, Command("load", mate.variant.key), "load", 0.0))
+
     def masks(self, mate: Mate, frames: Sequence[Array]) -> tuple[list[str], list[Answer]]:
         """The masks of some pictures: what the worker calls the pictures, and its answers."""
         worker = self._worker(mate)

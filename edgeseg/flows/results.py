@@ -78,9 +78,15 @@ class Cold:
 
 @dataclass(frozen=True)
 class Round:
-    """One slice of one variant in a round."""
+    """One slice of one variant in a round.
+
+    Attributes:
+        number: Of the round, over the whole session.
+        load: How often all variants had been loaded by then.
+    """
 
     number: int
+    load: int
     slice: Slice
     kind: Literal["round"] = "round"
 

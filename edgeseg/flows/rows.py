@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Row:
         failure: Why it was not measured, or not to the end.
         sustained: The long run.
         rounds: Samples in ns, by round.
+        resampled: The same samples by load, if there are enough loads; otherwise by round.
     """
 
     variant: Variant
@@ -51,6 +52,7 @@ class Row:
     failure: Failure | None
     sustained: tuple[Sustained, ...]
     rounds: tuple[tuple[int, ...], ...]
+    resampled: tuple[tuple[int, ...], ...]
 
     @property
     def state(self) -> str:
@@ -126,7 +128,21 @@ def ratio_to(rounds: dict[int, Round], baseline: dict[int, Round]) -> Interval |
     """The paired ratio over the rounds that both have."""
     ours, theirs = round_medians(rounds), round_medians(baseline)
     both = sorted(ours.keys() & theirs.keys())
-    return statistics.paired_ratio([ours[number] for number in both], [theirs[number] for number in both])
+    return statistics.paired_ratio(
+        [ours[number] for number in both],
+        [theirs[number] for number in both],
+        [rounds[number].load for number in both],
+    )
+
+
+def resampled(rounds: Sequence[Round]) -> tuple[tuple[int, ...], ...]:
+    """Samples in the units that are resampled: loads if there are enough, otherwise rounds."""
+    loads: dict[int, list[int]] = {}
+    for one in rounds:
+        loads.setdefault(one.load, []).extend(one.slice.infer_ns)
+    if len(loads) >= statistics.MIN_LOADS:
+        return tuple(map(tuple, loads.values()))
+    return tuple(one.slice.infer_ns for one in rounds)
 
 
 def _row(
@@ -139,7 +155,9 @@ def _row(
     session = recording.session
     own = [one for _, one in sorted(rounds[variant.key].items())]
     samples = tuple(one.slice.infer_ns for one in own)
-    summary = statistics.summarize(samples, seed=session.seed) if samples else None
+    summary = None
+    if samples:
+        summary = replace(statistics.summarize(resampled(own), seed=session.seed), rounds=len(own))
     is_baseline = variant.key == session.baseline
     ratio = None if is_baseline or not own else ratio_to(rounds[variant.key], rounds.get(session.baseline, {}))
     cold = next(iter(recording.of(Cold, variant.key)), None)
@@ -153,6 +171,7 @@ def _row(
             [one.slice.conditions for one in own],
             flags,
             first_ns=cold.loaded.first_ns if cold else None,
+            loads=len({one.load for one in own}),
         )
     return Row(
         variant=variant,
@@ -170,6 +189,7 @@ def _row(
         failure=next(iter(recording.of(Failure, variant.key)), None),
         sustained=tuple(recording.of(Sustained, variant.key)),
         rounds=samples,
+        resampled=resampled(own),
     )
 
 

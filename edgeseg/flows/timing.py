@@ -1,4 +1,4 @@
-"""The timed rounds: each measures every variant once, in an order that is drawn anew."""
+"""The timed rounds: each measures every variant once, in an order that is drawn anew; every few rounds all are reloaded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from edgeseg.flows.crew import Crew, Mate
 from edgeseg.flows.results import Round
-from edgeseg.flows.rows import ratio_to
-from edgeseg.metrics.latency import summarize
+from edgeseg.flows.rows import ratio_to, resampled
+from edgeseg.metrics.latency import MIN_LOADS, summarize
 
 SLICE_S = 0.08
 """A slice is short, so that what the machine does meanwhile hits all variants of a round alike."""
@@ -22,8 +22,10 @@ NARROW_RATIO = 0.0075
 """and half of each ratio's interval than this."""
 AROUND_EVERY = 4
 """Pre- and post-processing are timed in every fourth round only: they cost a run each, and are the same for most rows."""
-FIRST_LOOK = 16
-"""Rounds before the intervals are looked at; each look comes when there are half as many rounds again."""
+LOADS = 12
+"""All variants are loaded anew so often within the budget,"""
+LOADING_SHARE = 1 / 3
+"""or less often, so that loading takes at most this share of it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Plan:
         baseline: Key of the variant that the others are compared with.
         seed: Of the order within the rounds.
         first: Number of the first round; above 0 when a session is resumed.
+        load: Number of the first load.
         earlier: The rounds of the session so far.
     """
 
@@ -42,6 +45,7 @@ class Plan:
     baseline: str
     seed: int
     first: int = 0
+    load: int = 0
     earlier: tuple[Round, ...] = ()
 
 
@@ -67,10 +71,17 @@ def run(
     rounds: dict[str, dict[int, Round]] = {mate.variant.key: {} for mate in crew.alive}
     for one in plan.earlier:
         rounds.setdefault(one.slice.item, {})[one.number] = one
-    number, look = plan.first, plan.first + FIRST_LOOK
+    number, load = plan.first, plan.load
     spent = 0.0
+    due_s = plan.budget_s / LOADS
     # At least one round is measured however small the budget is: a table without a figure helps nobody.
     while crew.alive and (spent < plan.budget_s or number == plan.first):
+        if spent >= due_s:
+            if _narrow([mate.variant.key for mate in crew.alive], rounds, plan):
+                return "narrow"
+            load += 1
+            took_s = _reload(crew, shuffle)
+            due_s = spent + took_s + max(plan.budget_s / LOADS - took_s, took_s * (1 / LOADING_SHARE - 1))
         mates = crew.alive
         shuffle.shuffle(mates)
         for mate in mates:
@@ -78,7 +89,7 @@ def run(
             around = 1 if number % AROUND_EVERY == 0 else 0
             measured = crew.measure(mate, runs=runs, warmups=warmups, around=around, expected_s=expected_s)
             if measured is not None:
-                kept = Round(number, measured)
+                kept = Round(number, load, measured)
                 rounds[mate.variant.key][number] = kept
                 keep(kept)
             spent = time.monotonic() - started
@@ -86,11 +97,17 @@ def run(
             if spent >= plan.budget_s and number > plan.first:
                 break  # the rest of this round has no partner for this slice, and the pairing leaves it out
         number += 1
-        if number >= look and spent < plan.budget_s:
-            look = plan.first + (number - plan.first) * 3 // 2
-            if _narrow([mate.variant.key for mate in crew.alive], rounds, plan):
-                return "narrow"
     return "budget"
+
+
+def _reload(crew: Crew, shuffle: random.Random) -> float:
+    """Load everything anew, in an order that is drawn anew; returns the seconds that it took."""
+    started = time.monotonic()
+    mates = crew.alive
+    shuffle.shuffle(mates)
+    for mate in mates:
+        crew.reload(mate)
+    return time.monotonic() - started
 
 
 def _calibrate(crew: Crew, mate: Mate) -> tuple[int, int, float]:
@@ -106,15 +123,15 @@ def _calibrate(crew: Crew, mate: Mate) -> tuple[int, int, float]:
 
 
 def _narrow(keys: list[str], rounds: dict[str, dict[int, Round]], plan: Plan) -> bool:
-    """Whether all intervals are narrow enough to stop."""
+    """Whether there are enough loads, and all intervals are narrow enough to stop."""
     for key in keys:
-        if key == plan.baseline:
-            continue
-        ratio = ratio_to(rounds[key], rounds.get(plan.baseline, {}))
-        if ratio is None or ratio.spread > NARROW_RATIO:
+        own = [one for _, one in sorted(rounds[key].items())]
+        if len({one.load for one in own}) < MIN_LOADS:
             return False
-    for key in keys:
-        median = summarize([one.slice.infer_ns for one in rounds[key].values()], draws=100).median
+        median = summarize(resampled(own), draws=100).median
         if median is None or median.spread > NARROW_MEDIAN:
+            return False
+        ratio = ratio_to(rounds[key], rounds.get(plan.baseline, {}))
+        if key != plan.baseline and (ratio is None or ratio.spread > NARROW_RATIO):
             return False
     return True

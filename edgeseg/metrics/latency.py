@@ -2,6 +2,10 @@
 
 Samples come in rounds: each round measures every variant once, in random order, a slice of runs at a time. Runs of one
 slice share the machine's mood, so the round and not the run is what is resampled and paired.
+
+Rounds come in loads: every few rounds all variants are loaded anew, because where a model's memory comes to lie makes the
+same file some per cent faster or slower for as long as it stays loaded. With enough loads the load is what is resampled
+and paired; otherwise intervals would be narrow around the luck of one load.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ BEYOND = 10
 
 MIN_ROUNDS = 6
 """Fewer rounds cannot give a 95 % interval: the signed-rank interval of 5 pairs covers 93.75 % at most."""
+
+MIN_LOADS = 6
+"""With fewer loads the intervals are over rounds and do not know what differs from load to load."""
 
 _Z = 1.959964
 
@@ -117,7 +124,9 @@ def _cluster_bootstrap(kept: list[Array], pooled: Array, quantiles: list[float],
     return found
 
 
-def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval | None:
+def paired_ratio(
+    numerators: Sequence[float], denominators: Sequence[float], loads: Sequence[int] = ()
+) -> Interval | None:
     """The ratio of two variants that were measured in the same rounds, with its 95 % interval.
 
     The Hodges-Lehmann estimate of the rounds' log ratios and the interval of the Wilcoxon signed-rank test: it holds
@@ -128,6 +137,8 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
     Args:
         numerators: One figure a round (the median of its slice).
         denominators: The same rounds of the other variant.
+        loads: The load that each round belongs to; from `MIN_LOADS` different ones on, the median of each load's log
+            ratios takes the place of the rounds' own.
 
     Returns:
         None with fewer than `MIN_ROUNDS` rounds.
@@ -137,6 +148,9 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
     if len(numerators) < MIN_ROUNDS:
         return None
     logs = np.log(np.asarray(numerators, np.float64)) - np.log(np.asarray(denominators, np.float64))
+    if len(set(loads)) >= MIN_LOADS:
+        owner = np.asarray(loads)
+        logs = np.array([np.median(logs[owner == load]) for load in sorted(set(loads))])
     if logs.size > 1000:  # neighbours taken together: the table of all pairs below grows with the square
         step = -(-logs.size // 1000)
         logs = logs[: logs.size // step * step].reshape(-1, step).mean(axis=1)

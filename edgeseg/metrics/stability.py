@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeseg.core.measurement import Conditions
-from edgeseg.metrics.latency import Latency
+from edgeseg.metrics.latency import MIN_LOADS, Latency
 
 UNSTABLE = 0.10
 """Quartile distance of the rounds' medians, relative to the median."""
@@ -57,6 +57,7 @@ def check(
     flags: Flags,
     *,
     first_ns: int | None = None,
+    loads: int = MIN_LOADS,
 ) -> tuple[Label, ...]:
     """What is doubtful about one variant's latency.
 
@@ -66,6 +67,7 @@ def check(
         conditions: Of each round's slice.
         flags: What the user asked for.
         first_ns: The first run after loading.
+        loads: How often it was loaded.
     """
     found = []
     background = _median([one.background for one in conditions])
@@ -77,6 +79,9 @@ def check(
             else f"--budget {max(30, 3 * flags.budget_s):g}, or fewer artifacts at a time"
         )
         found.append(Label("few rounds", f"only {latency.rounds} rounds of {latency.samples} runs in all", more))
+    elif loads < MIN_LOADS:
+        text = f"it was loaded {loads} times only: the intervals do not know what differs from load to load"
+        found.append(Label("few loads", text, f"--budget {max(30, 3 * flags.budget_s):g}", doubtful=False))
     if busy:
         assert background is not None
         freer = (

@@ -60,7 +60,11 @@ class Recorder:
             mood = random.normal(1, 0.02)
             for variant, (ms, _) in zip(variants, models.values(), strict=True):
                 runs = tuple(int(1e6 * ms * mood * value) for value in random.normal(1, 0.01, 8))
-                writer.write(Round(index, Slice(variant.key, runs[:1], runs, (2_000_000,), (1_000_000,), Conditions())))
+                writer.write(
+                    Round(
+                        index, index // 2, Slice(variant.key, runs[:1], runs, (2_000_000,), (1_000_000,), Conditions())
+                    )
+                )
         best = next(iter(models.values()))[1]
         writer.write(Accuracy("reference", scores(best), None, None, None))
         for variant, (_, miou) in zip(variants, models.values(), strict=True):
