@@ -47,6 +47,7 @@ class BenchRequest:
         sustain_s: Length of the long run of each variant; 0: none.
         timeout_s: A worker that is silent for so long beyond what was expected is ended.
         out: Where results go.
+        exports: Where all artifacts are looked for when none is named.
         resume: Go on with the last session of the same work that was not finished.
         command: The command line, for the record.
     """
@@ -206,7 +207,8 @@ class _Work:
     ) -> None:
         self._session, self._request, self._dataset = session, request, dataset
         self._writer, self._earlier, self._progress, self._started = writer, earlier, progress, started
-        self._mates = list(mates)
+        failed = {one.item for one in earlier.of(Failure)} if earlier else set()
+        self._mates = [mate for mate in mates if mate.variant.key not in failed]
         self._artifacts = list({mate.variant.artifact: mate for mate in reversed(self._mates)}.values())[::-1]
         # How long each phase should take, so that one bar can tell the truth about all of them.
         self._plan = {
@@ -215,7 +217,7 @@ class _Work:
             "masks": 0.04 * (len(self._artifacts) + 1) * (len(dataset) if dataset else 0),
             "sustain": request.sustain_s * len(self._mates),
         }
-        self._crew = Crew(device, mates, _frames(dataset), timeout_s=request.timeout_s, lost=writer.write)
+        self._crew = Crew(device, self._mates, _frames(dataset), timeout_s=request.timeout_s, lost=writer.write)
 
     def run(self) -> None:
         try:
@@ -353,6 +355,6 @@ def _resumable(folder: Path, session: Session) -> Recording | None:
         except EdgesegError:
             continue
         finished = any(end.why != "interrupted" for end in recording.of(End))
-        if not finished and not recording.of(Failure) and results.same_work(recording.session, session):
+        if not finished and results.same_work(recording.session, session):
             return recording
     return None

@@ -45,6 +45,7 @@ class Change:
         verdict: ``faster``, ``slower`` or ``cannot tell``.
         miou_change: Dataset mIoU after minus before, where the pictures are the same.
         worse: Whether mIoU fell by more than is allowed.
+        lost: Whether it was measured before and failed after.
         doubts: Labels of either measurement.
     """
 
@@ -55,12 +56,13 @@ class Change:
     verdict: str
     miou_change: float | None
     worse: bool
+    lost: bool
     doubts: tuple[str, ...]
 
     @property
     def regressed(self) -> bool:
-        """Whether it became slower or worse."""
-        return self.worse or self.verdict == "slower"
+        """Whether it became slower or worse, or cannot be measured any more."""
+        return self.worse or self.lost or self.verdict == "slower"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class CompareResult:
 
     @property
     def regressed(self) -> bool:
-        """Whether anything became slower or worse, or could be measured before and no more."""
+        """Whether any variant regressed."""
         return any(change.regressed for change in self.changes)
 
 
@@ -131,6 +133,7 @@ def _change(request: CompareRequest, old: Latest, new: Latest) -> Change:
         verdict=_verdict(ratio, request.tolerance),
         miou_change=miou_change,
         worse=miou_change is not None and miou_change < -request.max_drop,
+        lost=before.failure is None and after.failure is not None,
         doubts=doubts,
     )
 

@@ -61,6 +61,7 @@ def line(session: Session, row: Row) -> Line:
         labels=", ".join(label.name for label in row.labels),
         failure=f"{row.failure.stage}: {row.failure.reason}" if row.failure else "",
         session=session.id,
+        emulated=session.emulated,
     )
 
 

@@ -76,7 +76,10 @@ def pick(request: PickRequest) -> PickResult:
         raise EdgesegError(f"{request.device!r} stands for several devices: {names}", "name one of them with --device")
     if request.threads is not None:
         rows = [one for one in rows if one.row.variant.threads == request.threads]
-    refused = {id(one): _refusal(request, one.row) for one in rows}
+    refused = {
+        id(one): "measured in an emulator" if one.summary.session.emulated else _refusal(request, one.row)
+        for one in rows
+    }
     fitting = [one for one in rows if not refused[id(one)]]
     best = max((_miou(one) for one in fitting), default=0.0)
     equal = [one for one in fitting if best - _miou(one) < EQUAL_MIOU]

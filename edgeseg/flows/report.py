@@ -88,7 +88,9 @@ def _section(rows: Sequence[Latest], skipped: list[str]) -> page.Section:
         lines=lines,
         frontier=on,
         contested=contested,
-        samples={one.row.variant.key: _thinned(one) for one in rows if one.row.rounds},
+        samples={
+            one.row.variant.key: _thinned(one) for one in rows if one.row.rounds and not one.summary.session.emulated
+        },
         stretches={
             one.row.variant.key: tuple(
                 page.Stretch(
@@ -115,7 +117,7 @@ def _frontier(lines: Sequence[Line]) -> tuple[frozenset[str], frozenset[str]]:
     """
     points, names = [], []
     for one in lines:
-        if one.miou is None or one.median_ms is None:
+        if one.miou is None or one.median_ms is None or one.emulated:
             continue
         low, high = one.median_low_ms or one.median_ms, one.median_high_ms or one.median_ms
         points.append(pareto.Point(one.median_ms, low, high, round(one.miou / EQUAL_MIOU)))

@@ -120,7 +120,7 @@ def _chart(section: Section) -> dict[str, object]:
                 "precision": line.precision,
                 "threads": line.threads,
                 "frontier": state,
-                "ms": [line.median_ms, line.median_low_ms, line.median_high_ms],
+                "ms": [None] * 3 if line.emulated else [line.median_ms, line.median_low_ms, line.median_high_ms],
                 "miou": [line.miou, *_miou_bounds(line)],
                 "mb": line.size_bytes / 1e6,
                 "samples": list(section.samples.get(line.variant, ())),
@@ -215,7 +215,7 @@ def _row(section: Section, line: Line) -> str:
     mark = "◆" if line.variant in section.frontier else "◇" if line.variant in section.contested else ""
     name = (
         f'<b class="{tone}">{line.state}</b> {html.escape(line.artifact)} <span class="front">{mark}</span>'
-        f"<small>{html.escape(line.backend)} {html.escape(line.precision)}</small>"
+        f"<small>{html.escape(line.backend)} {html.escape(line.precision)}{', emulated' if line.emulated else ''}</small>"
     )
     ratio = (
         _with_interval(line.ratio, line.ratio_low, line.ratio_high, 3, "×")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 class Line:
     """One variant on one device, flat; None = not measured. Units are in the names; intervals are of 95 %.
 
+    A line with `emulated` has latencies of an emulator, which are no measure of any device: no plot and no choice uses them.
     `executed` is the precision that the runtime says it computes in; `median_ms` and `p90_ms` are of the network
     alone, `prepare_ms` and `finish_ms` of what stands before and behind it; `ratio` is latency against the baseline's.
     """
@@ -62,6 +63,7 @@ class Line:
     labels: str = ""
     failure: str = ""
     session: str = ""
+    emulated: bool = False
 
 
 def to_csv(lines: Sequence[Line]) -> str:

@@ -69,6 +69,7 @@ def test_rows_rounds_and_device_file(tmp_path):
     for one in recording.of(Round):
         orders.setdefault(one.number, []).append(one.slice.item)
     assert len({tuple(order) for order in orders.values()}) > 1, "the order within the rounds is drawn anew"
+    assert len({one.load for one in recording.of(Round)}) >= 6, "everything is loaded anew every few rounds"
     assert recording.of(End)[0].why in ("budget", "narrow")
     document = json.loads((result.path.parent / "device.json").read_text())
     assert document["id"] == result.path.parent.name

@@ -186,3 +186,25 @@ def test_csv_and_markdown(recorder, tmp_path):
     assert text.startswith("### cpu-test-2c")
     assert text.count("\n| ") >= 5
     assert "faster |" in text
+
+
+def test_latencies_of_an_emulator_enter_no_choice(recorder):
+    path = recorder.session(MODELS)
+    path.write_text(path.read_text().replace('"emulated": false', '"emulated": true'))
+    result = pick(PickRequest((recorder.folder,)))
+    assert result.chosen is None
+    assert {one.why_not for one in result.others} == {"measured in an emulator"}
+
+
+def test_what_cannot_be_measured_any_more_is_a_regression(recorder):
+    before = recorder.session(MODELS, number=0)
+    after = recorder.session(MODELS, number=1)
+    kept = [line for line in after.read_text().splitlines() if '"round"' not in line or "int8" not in line]
+    kept.append(
+        '{"kind": "failure", "item": "m/openvino-int8@1", "stage": "load", "reason": "no such kernel", "hint": ""}'
+    )
+    after.write_text("\n".join(kept) + "\n")
+    result = compare(CompareRequest(before, after))
+    assert result.regressed
+    (lost,) = (change for change in result.changes if change.lost)
+    assert lost.doubts[0] == "failed: no such kernel"

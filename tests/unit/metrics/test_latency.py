@@ -95,6 +95,25 @@ def test_pairs_have_to_be_pairs():
         paired_ratio([1.0] * 6, [1.0] * 7)
 
 
+def test_the_luck_of_one_load_is_no_difference():
+    """Equal variants whose loads differ by some per cent each: paired by rounds they would be told apart far too often."""
+    random = np.random.default_rng(6)
+    wrong = {"rounds": 0, "loads": 0}
+    for _ in range(200):
+        loads = np.repeat(np.arange(10), 8)
+        luck = random.normal(0, 0.03, 10)[loads]
+        one, other = np.exp(luck + random.normal(0, 0.01, 80)), np.exp(random.normal(0, 0.01, 80))
+        wrong["rounds"] += verdict(paired_ratio(one, other)) != "cannot tell"
+        wrong["loads"] += verdict(paired_ratio(one, other, loads)) != "cannot tell"
+    assert wrong["rounds"] > 60
+    assert wrong["loads"] <= 18
+
+
+def test_too_few_loads_fall_back_on_rounds():
+    values = [2.0 + 0.01 * (index % 3) for index in range(20)]
+    assert paired_ratio(values, [1.0] * 20, [0] * 10 + [1] * 10) == paired_ratio(values, [1.0] * 20)
+
+
 def test_many_rounds_are_merged():
     random = np.random.default_rng(4)
     ratio = paired_ratio(random.normal(1.1, 0.01, 5000), random.normal(1, 0.01, 5000))

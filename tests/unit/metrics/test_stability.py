@@ -8,9 +8,9 @@ FLAGS = Flags(budget_s=20, threads=1, cores=2)
 CALM = [10e6 + 1e4 * (index % 3) for index in range(20)]
 
 
-def labels(medians=CALM, conditions=None, flags=FLAGS, first_ns=None):
+def labels(medians=CALM, conditions=None, flags=FLAGS, **more):
     latency = summarize([[int(value)] * 5 for value in medians])
-    found = check(latency, medians, conditions or [Conditions(background=0.0)] * len(medians), flags, first_ns=first_ns)
+    found = check(latency, medians, conditions or [Conditions(background=0.0)] * len(medians), flags, **more)
     return {label.name: label for label in found}
 
 
@@ -21,6 +21,12 @@ def test_a_calm_measurement_has_no_label():
 def test_few_rounds_advise_a_larger_budget_than_the_one_in_use():
     assert "--budget 60" in labels(CALM[:6])["few rounds"].advice
     assert "let it run" in labels(CALM[:6], flags=Flags(20, 1, 2, "interrupted"))["few rounds"].advice
+
+
+def test_few_loads_are_a_remark():
+    label = labels(loads=2)["few loads"]
+    assert "2 times" in label.text
+    assert not label.doubtful
 
 
 def test_background_load_advises_fewer_threads_where_all_cores_are_in_use():
