@@ -113,16 +113,17 @@ def _section(rows: Sequence[Latest], skipped: list[str]) -> page.Section:
 def _frontier(lines: Sequence[Line]) -> tuple[frozenset[str], frozenset[str]]:
     """The variants on the frontier of mIoU and median latency, and those that could be.
 
-    mIoU counts in steps of a tenth of a point: less is no reason to take a slower artifact.
+    mIoU that is a tenth of a point higher or less is no reason to take a slower artifact.
     """
     points, names = [], []
     for one in lines:
         if one.miou is None or one.median_ms is None or one.emulated:
             continue
         low, high = one.median_low_ms or one.median_ms, one.median_high_ms or one.median_ms
-        points.append(pareto.Point(one.median_ms, low, high, round(one.miou / EQUAL_MIOU)))
+        points.append(pareto.Point(one.median_ms, low, high, one.miou))
         names.append(one.variant)
-    on, perhaps = pareto.frontier(points), pareto.contested(points)
+    on = pareto.frontier(points, tolerance=EQUAL_MIOU)
+    perhaps = pareto.contested(points, tolerance=EQUAL_MIOU)
     return (
         frozenset(name for name, yes in zip(names, on, strict=True) if yes),
         frozenset(name for name, yes in zip(names, perhaps, strict=True) if yes),

@@ -14,8 +14,9 @@ from edgeseg.flows.results import Round
 from edgeseg.flows.rows import ratio_to, resampled
 from edgeseg.metrics.latency import MIN_LOADS, summarize
 
-SLICE_S = 0.08
-"""A slice is short, so that what the machine does meanwhile hits all variants of a round alike."""
+SLICE_S = 0.04
+"""A slice is short, so that what the machine does meanwhile hits all variants of a round alike: on a busy machine many
+small rounds tell more in the same time than few large ones, because the machine's mood moves all runs of a slice together."""
 NARROW_MEDIAN = 0.01
 """Timing ends early when half of each median's interval is narrower than this share of it,"""
 NARROW_RATIO = 0.0075
@@ -117,7 +118,7 @@ def _calibrate(crew: Crew, mate: Mate) -> tuple[int, int, float]:
         return 1, 1, 0.0
     each = max(1e-6, float(np.median(measured.infer_ns)) / 1e9)
     around = (measured.prepare_ns[0] + measured.finish_ns[0]) / 1e9 if measured.prepare_ns else 0.0
-    runs = min(500, max(3, round(SLICE_S / each)))
+    runs = min(500, max(2, round(SLICE_S / each)))
     warmups = min(20, max(1, round(0.1 * runs)))
     return runs, warmups, (runs + warmups + 1) * each + around
 

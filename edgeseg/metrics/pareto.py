@@ -16,25 +16,35 @@ class Point:
     value: float
 
 
-def frontier(points: Sequence[Point]) -> list[bool]:
-    """Which points no other point beats on both axes, by their estimates; equal points do not beat each other."""
-    return [not any(_beats(other, one) for other in points) for one in points]
+def frontier(points: Sequence[Point], *, tolerance: float = 0.0) -> list[bool]:
+    """Which points no other point beats, by their estimates.
 
-
-def contested(points: Sequence[Point]) -> list[bool]:
-    """Which points are off the frontier, but could be on it by their latency's interval.
-
-    A point is surely beaten by one that is at least as good in quality and whose whole latency interval lies below its
-    own. Quality is compared by the estimates: the same pictures were used for all, so its interval is common to them.
+    Args:
+        points: The candidates.
+        tolerance: Values closer than this are as good: so little is no reason to take a costlier point.
     """
-    on = frontier(points)
+    return [not any(_beats(other, one, tolerance) for other in points) for one in points]
+
+
+def contested(points: Sequence[Point], *, tolerance: float = 0.0) -> list[bool]:
+    """Which points are off the frontier, but could be on it by their cost's interval.
+
+    A point is surely beaten by one that is at least as good and whose whole interval lies below its own. Values are
+    compared by their estimates: the same pictures were used for all, so what their choice did is common to them.
+    """
+    on = frontier(points, tolerance=tolerance)
     return [
         not on[index]
-        and not any(other.value >= one.value and other.cost_high < one.cost_low for other in points if other is not one)
+        and not any(
+            other.value >= one.value - tolerance and other.cost_high < one.cost_low
+            for other in points
+            if other is not one
+        )
         for index, one in enumerate(points)
     ]
 
 
-def _beats(one: Point, other: Point) -> bool:
-    no_worse = one.cost <= other.cost and one.value >= other.value
-    return no_worse and (one.cost < other.cost or one.value > other.value)
+def _beats(one: Point, other: Point, tolerance: float) -> bool:
+    if one.cost < other.cost:
+        return one.value >= other.value - tolerance
+    return one.cost == other.cost and one.value > other.value + tolerance

@@ -124,7 +124,7 @@ function key(element, variants) {
     return part;
   });
   const words = [...new Set(variants.map(one => one.precision))].sort().map(name => `${marks[shapes[name] || "cross"]} ${name}`);
-  words.push("filled: on the frontier");
+  words.push("filled: on the frontier, or could be");
   if (variants.some(one => one.threads > 1)) words.push("with a dot, dashed: several threads");
   element.replaceChildren(...parts, words.join(" · "));
 }
