@@ -10,8 +10,7 @@ import numpy as np
 
 from edgeseg.backends.tflite import schema
 from edgeseg.backends.tflite.layout import Shape
-
-Array = np.ndarray[Any, Any]
+from edgeseg.core.arrays import Array
 
 NO_TENSOR = -1
 """Stands for an optional input that is left out."""

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from edgeseg.backends.tflite import layout
-from edgeseg.backends.tflite.builder import Array, Builder, Operator, Quantization
+from edgeseg.backends.tflite.builder import Builder, Operator, Quantization
 from edgeseg.backends.tflite.layout import Order, Shape
 from edgeseg.backends.tflite.prepare import Node
+from edgeseg.core.arrays import Array
 
 MAX_TRANSPOSE_RANK = 5
 """TRANSPOSE of more dimensions needs an operator version that old runtimes do not have."""

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from edgeseg.backends.tflite import schema
-from edgeseg.backends.tflite.builder import NO_TENSOR, Array, Builder, Operator, Tensor
+from edgeseg.backends.tflite.builder import NO_TENSOR, Builder, Operator, Tensor
 from edgeseg.backends.tflite.layout import Shape
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError
 
 MAX_ELEMENTS = 2**31 - 1

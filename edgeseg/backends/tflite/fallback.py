@@ -1,7 +1,7 @@
 """The way out for graphs that the writer refuses: onnx2tf, in an environment of its own, through the same check.
 
 onnx2tf pins every package that it uses and needs a newer Python, so it is installed on request only
-(`install_onnx2tf`) and run as a program. Only its float32 file is taken: its half-precision and integer files mostly
+(``edgeseg doctor --install onnx2tf``) and run as a program. Only its float32 file is taken: its half-precision and integer files mostly
 do not run.
 """
 
@@ -9,112 +9,34 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from edgeseg.backends.tflite import layout, parity
-from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.layout import Order
 from edgeseg.backends.tflite.prepare import prepare
 from edgeseg.backends.tflite.runtime import TfliteSession
-from edgeseg.core import atomic
+from edgeseg.core import atomic, environments
+from edgeseg.core.arrays import Array
 from edgeseg.core.backend import Conversion
-from edgeseg.core.errors import EdgesegError, GraphError, MissingDependency
+from edgeseg.core.errors import EdgesegError, GraphError
 from edgeseg.core.spec import ModelSpec
 
 VERSION = "2.6.9"
-PACKAGES = (f"onnx2tf=={VERSION}", "onnxsim")
-"""onnxsim is a program that onnx2tf starts by name; without it onnx2tf writes files that cannot be opened."""
 
-OLDEST_PYTHON = (3, 12)
-INSTALL = "edgeseg doctor --install onnx2tf"
-_DONE = ".installed"
-
-
-def environment() -> Path:
-    """Folder of onnx2tf's own environment, in the user's cache."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_path("edgeseg")) / f"onnx2tf-{VERSION}"
-
-
-def installed() -> bool:
-    """Whether `install_onnx2tf` has run to its end."""
-    return (environment() / _DONE).is_file()
-
-
-def pythons() -> Iterator[Path]:
-    """Interpreters that may be new enough: this one, those on the PATH, and pyenv's."""
-    yield Path(sys.executable)
-    for minor in range(20, OLDEST_PYTHON[1] - 1, -1):
-        found = shutil.which(f"python3.{minor}")
-        if found:
-            yield Path(found)
-    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    yield from sorted(versions.glob("3.*/bin/python"), reverse=True)
-
-
-def find_python() -> Path:
-    """The first interpreter that onnx2tf runs on.
-
-    Raises:
-        MissingDependency: There is none.
-    """
-    for candidate in pythons():
-        answer = subprocess.run(
-            [str(candidate), "-c", "import sys, venv, ensurepip; print(*sys.version_info[:2])"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        numbers = answer.stdout.split()
-        if answer.returncode == 0 and len(numbers) == 2 and (int(numbers[0]), int(numbers[1])) >= OLDEST_PYTHON:
-            return candidate
-    wanted = ".".join(map(str, OLDEST_PYTHON))
-    raise MissingDependency(
-        f"onnx2tf {VERSION} needs Python {wanted} or newer, and there is none on the PATH or in pyenv",
-        f"install Python {wanted} (e.g. pyenv install {wanted}), then: {INSTALL}",
-    )
-
-
-def install_onnx2tf() -> Path:
-    """Make onnx2tf's environment (about 600 MB), or find it made.
-
-    Returns:
-        Its folder.
-
-    Raises:
-        MissingDependency: No Python is new enough, or the packages cannot be installed; no half-made folder is left.
-    """
-    folder = environment()
-    if installed():
-        return folder
-    python = find_python()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        for command in (
-            [str(python), "-m", "venv", str(folder)],
-            [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES],
-        ):
-            answer = subprocess.run(command, capture_output=True, text=True, check=False)
-            if answer.returncode:
-                lines = (answer.stderr or answer.stdout).strip().splitlines()
-                raise MissingDependency(
-                    f"onnx2tf {VERSION} cannot be installed: {lines[-1] if lines else answer.returncode}",
-                    f"check the network, then: {INSTALL}",
-                )
-        atomic.write_text(folder / _DONE, f"{VERSION}\n")
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder
+ENVIRONMENT = environments.Environment(
+    name="onnx2tf",
+    # onnxsim is a program that onnx2tf starts by name; without it onnx2tf writes files that cannot be opened.
+    requirements=(f"onnx2tf=={VERSION}", "onnxsim"),
+    pythons=((3, 12), (3, 13)),
+    install_command="edgeseg doctor --install onnx2tf",
+    probe="import onnx2tf",
+    download="600 MB",
+)
+TIMEOUT_S = 1800
 
 
 def convert(model: Any, spec: ModelSpec, precision: str, out: Path) -> Conversion:
@@ -135,8 +57,7 @@ def convert(model: Any, spec: ModelSpec, precision: str, out: Path) -> Conversio
     """
     if precision != "fp32":
         raise EdgesegError(f"onnx2tf writes usable files in fp32 only, not {precision}", "--precision fp32")
-    if not installed():
-        raise MissingDependency(f"onnx2tf {VERSION} is not installed (about 600 MB)", INSTALL)
+    environments.python(ENVIRONMENT)
     content = run_program(model)
     try:
         session = TfliteSession(content, 1)
@@ -167,23 +88,23 @@ def run_program(model: Any) -> bytes:
     """Run onnx2tf on a model and read its float32 file."""
     import onnx
 
-    scripts = environment() / "bin"
+    scripts = environments.python(ENVIRONMENT).parent
     with tempfile.TemporaryDirectory(prefix="edgeseg-onnx2tf-") as scratch:
         source = Path(scratch) / "model.onnx"
         onnx.save(model, str(source))
-        answer = subprocess.run(
-            [str(scripts / "onnx2tf"), "-i", str(source), "-o", str(Path(scratch) / "out"), "-n", "-v", "error"],
-            cwd=scratch,
-            env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        answer = environments.run(
+            ENVIRONMENT,
+            ["-c", "from onnx2tf import main; main()",
+             "-i", str(source), "-o", str(Path(scratch) / "out"), "-n", "-v", "error"],
+            timeout_s=TIMEOUT_S,
+            cwd=Path(scratch),
+            variables={"PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"},
+        )  # fmt: skip
         written = Path(scratch) / "out" / "model_float32.tflite"
         if answer.returncode or not written.is_file():
-            lines = [line for line in (answer.stdout + answer.stderr).splitlines() if line.strip()]
-            reason = lines[-1] if lines else f"exit code {answer.returncode}"
-            raise GraphError(f"onnx2tf cannot convert the model: {reason}", "replace the operator that it names")
+            raise GraphError(
+                f"onnx2tf cannot convert the model: {answer.last_words}", "replace the operator that it names"
+            )
         return written.read_bytes()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeseg.backends.tflite.builder import Array, Builder, Operator, live_operators
+from edgeseg.backends.tflite.builder import Builder, Operator, live_operators
+from edgeseg.core.arrays import Array
 
 _HOSTS = (
     "CONV_2D",

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from edgeseg.backends.tflite import layout, ops, patterns
-from edgeseg.backends.tflite.builder import Array, Builder
+from edgeseg.backends.tflite.builder import Builder
 from edgeseg.backends.tflite.context import LOWERINGS, Context, Refused, Value, constant_value, elements, internal
 from edgeseg.backends.tflite.contracts import check as check_contracts
 from edgeseg.backends.tflite.fusion import fuse
 from edgeseg.backends.tflite.layout import Order
 from edgeseg.backends.tflite.prepare import Graph, Node, node_from, prepare
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError
 
 _SHOWN = 8

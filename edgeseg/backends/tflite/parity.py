@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from edgeseg.backends.tflite import layout
-from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.context import Value
 from edgeseg.backends.tflite.lowering import Lowered
 from edgeseg.backends.tflite.prepare import Graph, Node, Port
 from edgeseg.backends.tflite.runtime import TfliteSession
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import EdgesegError, GraphError
 from edgeseg.core.spec import ModelSpec
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.prepare import Graph, Node
+from edgeseg.core.arrays import Array
 
 Pattern = Callable[["_View", Node], None]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.backends.tflite.builder import Array
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError
 
 FIRST_OPSET = 7

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import ArtifactError, MissingDependency
 from edgeseg.core.spec import ModelSpec
 
@@ -16,8 +20,6 @@ RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 """Modules with an `Interpreter`, newest first."""
 
 SIGNATURE = "serving_default"
-
-Array = np.ndarray[Any, Any]
 
 
 def runtime() -> Any:
@@ -57,14 +59,37 @@ def interpreter(model: Path | bytes, threads: int = 0, *, delegate: bool = True)
     if not delegate:
         arguments["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        found = module.Interpreter(**arguments)
-        found.allocate_tensors()
+        with _quiet():
+            found = module.Interpreter(**arguments)
+            found.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         name = model.name if isinstance(model, Path) else "the file"
         raise ArtifactError(
             f"{module.__name__.split('.')[0]} cannot open {name}: {error}", "export it again with this edgeseg"
         ) from error
     return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the runtime's own chatter ("Created TensorFlow Lite XNNPACK delegate") off stderr; errors are raised anyway.
+
+    It comes from C++ and has no switch, so the file descriptor itself is turned away meanwhile.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # no stderr at all
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        sys.stderr.flush()
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class TfliteSession:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.context import Context, Refused, constant_value, lowers
 from edgeseg.backends.tflite.layout import NHWC
 from edgeseg.backends.tflite.ops.elementwise import binary
 from edgeseg.backends.tflite.ops.spatial import Window, as_image, bind_image, zero_pad
 from edgeseg.backends.tflite.prepare import Node
+from edgeseg.core.arrays import Array
 
 
 @lowers("Conv")

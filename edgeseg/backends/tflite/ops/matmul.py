@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from edgeseg.backends.tflite import layout
-from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.context import Context, Refused, Value, constant_value, lowers
 from edgeseg.backends.tflite.ops.elementwise import binary, named, scalar
 from edgeseg.backends.tflite.ops.shape import reshaped
 from edgeseg.backends.tflite.prepare import Node
+from edgeseg.core.arrays import Array
 
 
 def fully_connected(ctx: Context, value: Value, weights: Array, bias: Array | None) -> Value:

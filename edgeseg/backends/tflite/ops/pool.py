@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.context import Context, Refused, lowers
 from edgeseg.backends.tflite.layout import NHWC
 from edgeseg.backends.tflite.ops.elementwise import retyped
 from edgeseg.backends.tflite.ops.reduce import reduced
 from edgeseg.backends.tflite.ops.spatial import Pair, Window, as_image, bind_image, zero_pad
 from edgeseg.backends.tflite.prepare import Node
+from edgeseg.core.arrays import Array
 
 _LOWEST = float(np.finfo(np.float32).min)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.backends.tflite.builder import Array, Quantization
+from edgeseg.backends.tflite.builder import Quantization
 from edgeseg.backends.tflite.context import Context, Refused, Value, constant_value, lowers
 from edgeseg.backends.tflite.ops.elementwise import named
 from edgeseg.backends.tflite.prepare import Node
+from edgeseg.core.arrays import Array
 
 _TYPES = ("int8", "uint8", "int16")
 

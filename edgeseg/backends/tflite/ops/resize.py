@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.context import Context, Refused, Value, lowers
 from edgeseg.backends.tflite.layout import NHWC
 from edgeseg.backends.tflite.ops.shape import gathered
 from edgeseg.backends.tflite.prepare import Node
+from edgeseg.core.arrays import Array
 
 _FLAVOURS: tuple[tuple[bool, bool], ...] = ((True, False), (False, False), (False, True))
 """(half_pixel_centers, align_corners)"""

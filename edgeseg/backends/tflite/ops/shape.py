@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from edgeseg.backends.tflite import layout
-from edgeseg.backends.tflite.builder import Array
 from edgeseg.backends.tflite.context import Context, Refused, Value, elements, lowers
 from edgeseg.backends.tflite.layout import NHWC, Shape
 from edgeseg.backends.tflite.ops.elementwise import binary, broadcast, named, scalar
 from edgeseg.backends.tflite.ops.reduce import squeezed
 from edgeseg.backends.tflite.prepare import Node
+from edgeseg.core.arrays import Array
 
 MAX_RANK = 5
 """SLICE, STRIDED_SLICE and PAD stop here."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from edgeseg.backends.tflite import BACKEND, fallback
+from edgeseg.core import environments
 from edgeseg.core.errors import EdgesegError, GraphError, MissingDependency
 from edgeseg.core.spec import ModelSpec
 
@@ -16,8 +14,7 @@ from edgeseg.core.spec import ModelSpec
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """An empty cache folder."""
-    monkeypatch.setattr(fallback, "environment", lambda: tmp_path / "cache" / "onnx2tf")
-    return tmp_path / "cache" / "onnx2tf"
+    monkeypatch.setenv("EDGESEG_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -31,7 +28,7 @@ def network(make_model, rand):
 
 
 def test_it_is_installed_on_request_only(cache, network, tmp_path):
-    with pytest.raises(MissingDependency, match=r"onnx2tf .* is not installed") as caught:
+    with pytest.raises(MissingDependency, match=r"separate onnx2tf environment .* is not installed") as caught:
         BACKEND.convert(*network, "fp32", tmp_path, converter="onnx2tf")
     assert caught.value.hint == "edgeseg doctor --install onnx2tf"
 
@@ -39,32 +36,6 @@ def test_it_is_installed_on_request_only(cache, network, tmp_path):
 def test_half_precision_is_refused(cache, network, tmp_path):
     with pytest.raises(EdgesegError, match="onnx2tf writes usable files in fp32 only, not fp16"):
         BACKEND.convert(*network, "fp16", tmp_path, converter="onnx2tf")
-
-
-def test_without_a_new_python_it_says_so(monkeypatch):
-    monkeypatch.setattr(fallback, "OLDEST_PYTHON", (99, 0))
-    monkeypatch.setattr(fallback, "pythons", lambda: iter([Path(sys.executable)]))
-    with pytest.raises(MissingDependency, match=r"needs Python 99.0 or newer"):
-        fallback.find_python()
-
-
-def test_a_python_that_does_not_start_is_passed_over(monkeypatch, tmp_path):
-    broken = tmp_path / "python3.12"
-    broken.write_text("#!/bin/sh\nexit 3\n")
-    broken.chmod(0o755)
-    monkeypatch.setattr(fallback, "OLDEST_PYTHON", sys.version_info[:2])
-    monkeypatch.setattr(fallback, "pythons", lambda: iter([broken, Path(sys.executable)]))
-    assert fallback.find_python() == Path(sys.executable)
-
-
-@pytest.mark.slow
-def test_a_failed_installation_leaves_nothing(cache, monkeypatch):
-    monkeypatch.setattr(fallback, "find_python", lambda: Path(sys.executable))
-    monkeypatch.setattr(fallback, "PACKAGES", ("--no-index", "no-such-package-of-edgeseg"))
-    with pytest.raises(MissingDependency, match="cannot be installed: ERROR"):
-        fallback.install_onnx2tf()
-    assert not cache.exists()
-    assert not fallback.installed()
 
 
 def written(model, orders):
@@ -78,7 +49,7 @@ def written(model, orders):
 def test_the_layouts_of_its_file_are_found_by_running_it(runtime, cache, network, tmp_path, monkeypatch, output):
     model, spec = network
     content = written(model, {"image": (0, 2, 3, 1), "scores": output})
-    monkeypatch.setattr(fallback, "installed", lambda: True)
+    monkeypatch.setattr(environments, "python", lambda environment: "python")
     monkeypatch.setattr(fallback, "run_program", lambda model: content)
     conversion = BACKEND.convert(model, spec, "fp32", tmp_path, converter="onnx2tf")
     assert conversion.spec.input_layout == "nhwc"
@@ -94,16 +65,15 @@ def test_a_wrong_file_of_it_is_not_taken(runtime, cache, network, tmp_path, monk
     weights = numpy_helper.to_array(other.graph.initializer[0]) * np.float32(1.01)
     other.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
     content = written(other, {})
-    monkeypatch.setattr(fallback, "installed", lambda: True)
+    monkeypatch.setattr(environments, "python", lambda environment: "python")
     monkeypatch.setattr(fallback, "run_program", lambda model: content)
     with pytest.raises(GraphError, match="onnx2tf's file does not compute what the ONNX model does: output 'scores'"):
         BACKEND.convert(model, spec, "fp32", tmp_path, converter="onnx2tf")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_the_real_program_converts_through_the_same_check(runtime, network, tmp_path):
-    if not fallback.installed():
-        pytest.skip(f"onnx2tf is not installed: {fallback.INSTALL}")
+    if not environments.is_installed(fallback.ENVIRONMENT):
+        pytest.skip(f"onnx2tf is not installed: {fallback.ENVIRONMENT.install_command}")
     conversion = BACKEND.convert(*network, "fp32", tmp_path, converter="onnx2tf")
     assert conversion.files == ("model.tflite",)
