@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -13,16 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg import devices
-from edgeseg.core import manifest
 from edgeseg.core.arrays import Array
 from edgeseg.core.device import Device
-from edgeseg.core.errors import ArtifactError, EdgesegError, unknown
-from edgeseg.core.manifest import MANIFEST, REFERENCE, Artifact
+from edgeseg.core.errors import EdgesegError
+from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
 from edgeseg.flows import accuracy, gallery_file, results, sustain, timing
 from edgeseg.flows.crew import Crew, Mate
-from edgeseg.flows.results import Cold, End, Failure, Recording, Round, Session, Sustained, Variant, Writer
+from edgeseg.flows.results import Cold, End, Failure, Recording, Round, Session, Sustained, Writer
 from edgeseg.flows.rows import Summary, summarize
+from edgeseg.flows.variants import baseline_of, common_reference, find, variants
 
 FRAMES = 4
 """Pictures that the timed runs take in turn."""
@@ -80,60 +79,6 @@ class BenchResult:
 
 Progress = Callable[[str, float], None]
 """Told what is being done, and the share of the whole that is done, 0 to 1."""
-
-
-def find(folders: Sequence[Path], exports: Path) -> list[Artifact]:
-    """The artifacts of a request, each checked against the hashes of its manifest.
-
-    Raises:
-        ArtifactError: There is none, or one is not what its manifest says.
-    """
-    if not folders:
-        folders = sorted(path.parent for path in exports.glob(f"*/*/{MANIFEST}") if path.parent.name != REFERENCE)
-        if not folders:
-            raise ArtifactError(f"there are no artifacts in {exports}", "edgeseg export --target onnx,openvino")
-    found = [manifest.read(folder.resolve()) for folder in folders]
-    names = [artifact.name for artifact in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise ArtifactError(f"{twice} is named twice", "edgeseg bench --self-test measures an artifact against itself")
-    return found
-
-
-def variants(artifacts: Sequence[Artifact], threads: Sequence[int]) -> list[Mate]:
-    """Each artifact with each number of threads."""
-    return [
-        Mate(
-            Variant(
-                key=f"{artifact.name}@{count}",
-                artifact=artifact.name,
-                backend=artifact.manifest.backend,
-                precision=artifact.manifest.precision,
-                threads=count,
-                size_bytes=artifact.size_bytes,
-                sha256=hashlib.sha256("".join(entry.sha256 for entry in artifact.manifest.files).encode()).hexdigest(),
-            ),
-            artifact,
-        )
-        for artifact in artifacts
-        for count in threads
-    ]
-
-
-def baseline_of(mates: Sequence[Mate], wanted: str) -> str:
-    """The key that the others are compared with.
-
-    Raises:
-        EdgesegError: No variant is called so.
-    """
-    keys = [mate.variant.key for mate in mates]
-    if not wanted:
-        plain = [mate.variant.key for mate in mates if mate.artifact.folder.name == "onnx-fp32"]
-        return (plain or keys)[0]
-    for mate in mates:
-        if wanted in (mate.variant.key, mate.variant.artifact, mate.artifact.folder.name):
-            return mate.variant.key
-    raise unknown("baseline", wanted, keys)
 
 
 def bench(request: BenchRequest, *, progress: Progress = lambda what, share: None) -> BenchResult:
@@ -278,7 +223,7 @@ class _Work:
         mates = [mate for mate in self._artifacts if mate.variant.key in alive]
         if dataset is None or not mates:
             return
-        reference = accuracy.load_reference(_common_reference(self._artifacts))
+        reference = accuracy.load_reference(common_reference([mate.artifact for mate in self._artifacts]))
 
         def step(done: int) -> None:
             self._progress("masks over the pictures", self._share("masks", done / len(dataset)))
@@ -297,23 +242,12 @@ class _Work:
         gallery_file.write(self._writer.path.with_suffix(".masks.npz"), worst)
 
 
-def _common_reference(mates: Sequence[Mate]) -> Artifact:
-    references = [manifest.reference_of(mate.artifact) for mate in mates]
-    for mate, other in zip(mates, references, strict=True):
-        if other.manifest.files[0].sha256 != references[0].manifest.files[0].sha256:
-            raise ArtifactError(
-                f"{mates[0].variant.artifact} and {mate.variant.artifact} come from different references",
-                "bench the artifacts of one model at a time, or without masks: --data none",
-            )
-    return references[0]
-
-
 def _dataset(request: BenchRequest, artifacts: Sequence[Artifact]) -> Dataset | None:
     if request.data == "none":
         return None
     classes = max(2, *(artifact.manifest.spec.output_channels for artifact in artifacts), 2)
     dataset = open_dataset(request.data, mask_values=request.mask_values, classes=classes)
-    _common_reference([Mate(one.variant, one.artifact) for one in variants(artifacts, (1,))])
+    common_reference(artifacts)
     return dataset
 
 

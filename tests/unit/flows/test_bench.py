@@ -13,9 +13,10 @@ from edgeseg.core.manifest import Manifest, Source
 from edgeseg.core.spec import ModelSpec
 from edgeseg.devices import cpu
 from edgeseg.flows import results
-from edgeseg.flows.bench import BenchRequest, baseline_of, bench, find, variants
+from edgeseg.flows.bench import BenchRequest, bench
 from edgeseg.flows.results import End, Round
 from edgeseg.flows.self_test import SelfTestRequest, self_test
+from edgeseg.flows.variants import baseline_of, find, variants
 
 SPEC = ModelSpec("m", 64, 32, "x", "y")
 
