@@ -31,6 +31,8 @@ class Bench:
         self._items = {item.key: item for item in job.items}
         self._frames = [np.load(frame, allow_pickle=False) for frame in job.frames]
         self._loaded: dict[str, _Ready] = {}
+        self._ballast = np.zeros(0)
+        self._random = np.random.default_rng()
 
     def do(self, command: Command) -> Iterator[Union[Loaded, Slice, Mask]]:
         """Carry out one command.
@@ -41,7 +43,9 @@ class Bench:
         if command.item not in self._items:
             raise EdgesegError(f"the job has no item {command.item}")
         if command.do == "load":
-            self._close(command.item)
+            if command.item in self._loaded:
+                self._close(command.item)
+                self._move()
             yield self._load(self._items[command.item])
         elif command.do == "close":
             self._close(command.item)
@@ -53,6 +57,13 @@ class Bench:
             predictor = self._loaded[command.item].predictor
             for frame in command.frames:
                 yield encode(command.item, frame, predictor.mask(np.load(frame, allow_pickle=False)), predictor)
+
+    def _move(self) -> None:
+        """Take some of the memory that was just freed, so that the next load does not come to lie where the last one lay.
+
+        A load is repeated to average over the luck of its place in memory; the allocator would hand out the same again.
+        """
+        self._ballast = np.ones(int(self._random.integers(1 << 17, 1 << 21)))
 
     def _close(self, key: str) -> None:
         ready = self._loaded.pop(key, None)
