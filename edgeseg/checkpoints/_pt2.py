@@ -29,7 +29,47 @@ _TARGETS = re.compile(
 )
 _SYMBOL = re.compile(r"[suf]\d+|zuf\d+|L")
 _FUNCTIONS = frozenset(
-    ["Add", "Mul", "Pow", "Mod", "PythonMod", "FloorDiv", "CleanDiv", "TrueDiv", "IntTrueDiv", "FloatTrueDiv", "CeilDiv", "Max", "Min", "Abs", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Integer", "Float", "Rational", "Symbol", "ToFloat", "TruncToInt", "CeilToInt", "FloorToInt", "RoundToInt", "Identity", "floor", "ceiling", "positive", "integer", "True", "False"]
+    [
+        "Add",
+        "Mul",
+        "Pow",
+        "Mod",
+        "PythonMod",
+        "FloorDiv",
+        "CleanDiv",
+        "TrueDiv",
+        "IntTrueDiv",
+        "FloatTrueDiv",
+        "CeilDiv",
+        "Max",
+        "Min",
+        "Abs",
+        "Eq",
+        "Ne",
+        "Lt",
+        "Le",
+        "Gt",
+        "Ge",
+        "And",
+        "Or",
+        "Not",
+        "Integer",
+        "Float",
+        "Rational",
+        "Symbol",
+        "ToFloat",
+        "TruncToInt",
+        "CeilToInt",
+        "FloorToInt",
+        "RoundToInt",
+        "Identity",
+        "floor",
+        "ceiling",
+        "positive",
+        "integer",
+        "True",
+        "False",
+    ]
 )
 _NODES = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Constant,

@@ -86,7 +86,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     warmup_steps: int = 100
     power: float = 0.9
-    ema: float = 0.998
+    ema: float = 0.996
     synthetic_share: float = 0.4
     augmentation: Augmentation = field(default_factory=Augmentation)
     mask_values: str = ""
