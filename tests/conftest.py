@@ -37,3 +37,23 @@ def shared() -> Path:
     if not (folder / "checkpoints").is_dir():
         skip("shared", "the real checkpoints and photos are not here (EDGESEG_SHARED names their folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def connectnet_weights():
+    """Seeded random weights of `pphumanseg-lite` whose masks have both classes; not trained on anything."""
+    import numpy as np
+
+    from edgeseg.architectures import pphumanseg_lite
+
+    random = np.random.default_rng(7)
+    weights = {}
+    for name, shape in pphumanseg_lite.parameters().items():
+        if name.endswith("_conv.weight"):
+            value = random.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        elif name.endswith(("_variance", "_batch_norm.weight")):
+            value = random.uniform(0.8, 1.2, shape)
+        else:
+            value = random.normal(0, 0.1, shape)
+        weights[name] = value.astype(np.float32)
+    return weights

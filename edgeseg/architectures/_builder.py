@@ -181,3 +181,16 @@ class GraphBuilder:
         )
         onnx.checker.check_model(model, full_check=True)
         return model
+
+
+class ParameterRecorder(GraphBuilder):
+    """A builder that needs no weights: it answers every parameter with ones and remembers its shape."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, {})
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def parameter(self, name: str, shape: tuple[int, ...]) -> Array:
+        """Remember the shape."""
+        self.shapes[name] = shape
+        return np.ones(shape)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgeseg.architectures._builder import GraphBuilder, Value
+from edgeseg.architectures._builder import GraphBuilder, ParameterRecorder, Value
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError, unknown
 from edgeseg.core.spec import ModelSpec
@@ -72,6 +72,13 @@ def build(
         output_layout="nhw" if head == "argmax" else "nchw",
     )  # fmt: skip
     return net.graph.finish([image], [(output, element)]), spec
+
+
+def parameters() -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter that the network uses, in the order of the layers."""
+    recorder = ParameterRecorder(NAME)
+    _Network(recorder).logits(Value("image", (1, 3, DEFAULT_SIZE[1], DEFAULT_SIZE[0])))
+    return recorder.shapes
 
 
 class _Network:

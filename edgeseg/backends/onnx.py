@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PLAIN = "graph_optimizations"
 """Runtime option: ``off`` runs the graph as it is written, node by node. The reference runs so."""
 
+SPINNING = "spinning"
+"""Runtime option: ``off`` lets idle threads sleep instead of waiting busily for the next run."""
+
 
 class OnnxSession:
     """An `onnxruntime.InferenceSession` on the CPU."""
@@ -34,6 +37,8 @@ class OnnxSession:
         settings.inter_op_num_threads = 1
         if options.get(PLAIN) == "off":
             settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if options.get(SPINNING) == "off":
+            settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises a class of its own for each status

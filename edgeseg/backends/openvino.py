@@ -33,7 +33,7 @@ class OpenVinoSession:
         try:
             self._model = ov.Core().compile_model(str(path), "CPU", config)
         except RuntimeError as error:
-            raise ArtifactError(f"OpenVINO cannot load {path}: {_first_line(error)}") from error
+            raise ArtifactError(f"OpenVINO cannot load {path}: {_reason(error)}") from error
         self._request = self._model.create_infer_request()
         names = [spec.output_name, *(state.output_name for state in spec.states)]
         self._outputs = [(name, self._model.output(name)) for name in names]
@@ -46,13 +46,12 @@ class OpenVinoSession:
     def executed_precisions(self) -> dict[str, str]:
         """What the CPU plug-in really runs: node name to precision, from the compiled graph."""
         model = self._model.get_runtime_model()
-        return {
-            node.get_friendly_name(): str(node.get_rt_info()["runtimePrecision"].value)
-            if hasattr(node.get_rt_info()["runtimePrecision"], "value")
-            else str(node.get_rt_info()["runtimePrecision"])
-            for node in model.get_ops()
-            if "runtimePrecision" in node.get_rt_info()
-        }
+        found = {}
+        for node in model.get_ops():
+            info = node.get_rt_info()
+            if "runtimePrecision" in info:
+                found[node.get_friendly_name()] = str(info["runtimePrecision"].value)
+        return found
 
     def close(self) -> None:
         """Give back the compiled model."""
@@ -77,7 +76,7 @@ class OpenVinoBackend:
             _check_names(network, spec)
         except RuntimeError as error:
             raise GraphError(
-                f"OpenVINO cannot convert this network: {_first_line(error)}",
+                f"OpenVINO cannot convert this network: {_reason(error)}",
                 "try --target onnx to see whether it runs",
             ) from error
         for key, value in model_info(spec).items():
@@ -130,8 +129,9 @@ def _runtime() -> Any:
     return plugins.require("openvino", extra="openvino", what="the backend openvino")
 
 
-def _first_line(error: Exception) -> str:
-    """OpenVINO's messages carry C++ file names and stack lines; the last line that says something is the reason."""
+def _reason(error: Exception) -> str:
+    """OpenVINO's messages carry C++ file names, checks and advice; of the rest the last line is the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    noise = ("Exception from", "Check '", "To facilitate the conversion", "FrontEnd API failed", "Summary:")
+    told = [line.lstrip("- ") for line in lines if not line.startswith(noise)]
     return (told or lines or [type(error).__name__])[-1]

@@ -6,7 +6,8 @@ A format is a module of this package with::
     def sniff(path: Path, head: bytes) -> bool: ...
     def read(path: Path, *, factory: str, input_size: tuple[int, int] | None) -> Checkpoint: ...
 
-`sniff` is given the file's first bytes, imports nothing heavy and never raises for a file that is something else.
+A format that needs more than edgeseg brings has an `ENVIRONMENT` (see `edgeseg.core.environments`), or `PACKAGES` with
+the `EXTRA` that installs them; doctor reads these. `sniff` is given the file's first bytes, imports nothing heavy and never raises for a file that is something else.
 Nothing in a checkpoint is ever run: pickles are interpreted, not loaded (see `edgeseg.checkpoints.pdparams`).
 """
 

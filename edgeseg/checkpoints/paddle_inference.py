@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgeseg.checkpoints import HEAD_BYTES, Checkpoint
 from edgeseg.checkpoints._content import sha256
+from edgeseg.checkpoints._pdiparams import check_whole
 from edgeseg.checkpoints.onnx import checked, parsed
 from edgeseg.core import environments, process
 from edgeseg.core.environments import Environment
@@ -69,6 +70,7 @@ def install(say: Callable[[str], None] = lambda line: None) -> Path:
 def read(path: Path, *, factory: str = "", input_size: tuple[int, int] | None = None) -> Checkpoint:
     """The network as paddle2onnx writes it, sizes as the model has them; see `edgeseg.checkpoints.read`."""
     program, parameters = files(path)
+    tensors = check_whole(parameters)
     environments.python(ENVIRONMENT)  # before any work: says what to type
     with tempfile.TemporaryDirectory(prefix="edgeseg-") as name:
         # Paddle finds the parameters by the program's name, and tells its two formats apart by the suffix.
@@ -78,7 +80,12 @@ def read(path: Path, *, factory: str = "", input_size: tuple[int, int] | None = 
         (folder / "model.pdiparams").symlink_to(parameters.resolve())
         content = _converted(path, stem, folder / "model.pdiparams", folder / "model.onnx")
     model, notes = checked(path, parsed(path, content))
-    metadata = {"program": program.name, "parameters": parameters.name, "converted_by": ENVIRONMENT.requirements[1]}
+    metadata = {
+        "program": program.name,
+        "parameters": parameters.name,
+        "tensors": str(tensors),
+        "converted_by": ENVIRONMENT.requirements[1],
+    }
     digest = sha256([program, parameters])
     return Checkpoint(path, "paddle-inference", digest, model=model, metadata=metadata, notes=tuple(notes))
 

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import logging
+import re
 import sys
 import warnings
 import zipfile
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import onnx
 
 SUFFIXES = (".pt", ".pth", ".pt2")
+PACKAGES = ("torch", "onnxscript")
+EXTRA = "torch"
 OPSET = 18
 """The oldest that the exporter writes by itself, and one that every runtime here has long known."""
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "ema", "weights")
@@ -139,11 +142,10 @@ def _state_dict(path: Path) -> tuple[dict[str, Array], list[str]]:
         with _quiet():
             document = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its parts raise
-        what = next(
-            (line for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line), _first(error)
-        )
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it asks for {asked.group(1)[:80]}: refused, and nothing of it was run" if asked else _first(error)
         raise CheckpointError(
-            f"{path} cannot be loaded with weights_only: {what.strip()[:200]}",
+            f"{path} cannot be loaded as plain weights: {what}",
             "save the weights alone: torch.save(model.state_dict(), 'weights.pt'); is the file whole?",
         ) from error
     notes = []

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from edgeseg import __version__
-from edgeseg.cli import doctor, export, verify
+from edgeseg.cli import demo, doctor, export, verify
 from edgeseg.cli._output import complain
 from edgeseg.core.errors import EdgesegError
 
-COMMANDS = (export, verify, doctor)
+COMMANDS = (export, verify, doctor, demo)
 """In the order of the help: the way of the work."""
 
 DONE, CHANGE_SOMETHING, INTERRUPTED = 0, 1, 130

@@ -103,43 +103,57 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
 def _show(result: ExportResult, as_json: bool) -> int:
     for sentence in result.assumed:
         _output.note(sentence)
-    rows = []
     for item in result.exported:
         if item.error is not None:
             _output.complain(f"{item.target}: {item.error.message}", item.error.hint)
-            rows.append({"target": item.target, "error": item.error.message, "hint": item.error.hint})
-            continue
-        artifact = item.artifact
-        assert artifact is not None
-        assert artifact.manifest.parity is not None
-        for failure in artifact.manifest.parity.failures:
-            _output.complain(f"{artifact.name}: {failure}", f"edgeseg verify {artifact.folder} --gallery masks.html")
-        rows.append(
-            {
-                "target": item.target,
-                "artifact": artifact.name,
-                "path": str(artifact.folder),
-                "seconds": round(item.seconds, 3),
-                "size_bytes": artifact.size_bytes,
-                "parity": _output.plain(artifact.manifest.parity),
-            }
-        )
+        elif item.artifact is not None and item.artifact.manifest.parity is not None:
+            for failure in item.artifact.manifest.parity.failures:
+                _output.complain(
+                    f"{item.artifact.name}: {failure}", f"edgeseg verify {item.artifact.folder} shows where masks part"
+                )
     if as_json:
-        _output.json({"reference": str(result.reference.folder), "artifacts": rows})
+        _output.json(document(result))
     else:
-        _table(result)
+        table(result)
+    return code(result)
+
+
+def code(result: ExportResult) -> int:
+    """Exit code: 1 if a target failed, 3 if an artifact missed its gate."""
     if any(item.error is not None for item in result.exported):
         return 1
     parities = [item.artifact.manifest.parity for item in result.exported if item.artifact is not None]
     return 0 if all(parity is not None and parity.passed for parity in parities) else 3
 
 
-def _table(result: ExportResult) -> None:
-    table = _output.Table("artifact", "where", "seconds>", "MB>", "parity with the reference")
+def document(result: ExportResult) -> dict[str, Any]:
+    """The result for ``--json``."""
+    rows: list[dict[str, Any]] = []
     for item in result.exported:
         if item.artifact is None:
             assert item.error is not None
-            table.row(f"✗ {item.target}", "-", f"{item.seconds:.1f}", "-", item.error.message, state="bad")
+            rows.append({"target": item.target, "error": item.error.message, "hint": item.error.hint})
+            continue
+        rows.append(
+            {
+                "target": item.target,
+                "artifact": item.artifact.name,
+                "path": str(item.artifact.folder),
+                "seconds": round(item.seconds, 3),
+                "size_bytes": item.artifact.size_bytes,
+                "parity": item.artifact.manifest.parity,
+            }
+        )
+    return {"reference": str(result.reference.folder), "notes": result.assumed, "artifacts": rows}
+
+
+def table(result: ExportResult) -> None:
+    """One line an artifact on stdout."""
+    rows = _output.Table("artifact", "where", "seconds>", "MB>", "parity with the reference")
+    for item in result.exported:
+        if item.artifact is None:
+            assert item.error is not None
+            rows.row(f"✗ {item.target}", "-", f"{item.seconds:.1f}", "-", item.error.message, state="bad")
             continue
         parity = item.artifact.manifest.parity
         assert parity is not None
@@ -147,7 +161,7 @@ def _table(result: ExportResult) -> None:
         if parity.miou is not None and parity.reference_miou is not None:
             words += f", mIoU {parity.miou:.4f} (reference {parity.reference_miou:.4f})"
         pictures = f"{parity.images} {'synthetic pictures' if parity.synthetic else 'pictures of ' + parity.data}"
-        table.row(
+        rows.row(
             f"{'✓' if parity.passed else '✗'} {item.artifact.name}",
             str(item.artifact.folder),
             f"{item.seconds:.1f}",
@@ -155,4 +169,4 @@ def _table(result: ExportResult) -> None:
             f"{words} ({pictures})",
             state="good" if parity.passed else "bad",
         )
-    table.show()
+    rows.show()

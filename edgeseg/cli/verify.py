@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeseg.cli import _flags, _output
 
@@ -20,9 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--gallery", type=Path, metavar="FILE",
         help="HTML file for the worst pictures (default: verify-<model>.html; with --json only if named)",
     )  # fmt: skip
-    parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="CPU threads of each runtime (default: its own)"
-    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU cores to use (default: all)")
     _flags.add_data(parser, "40 synthetic portraits")
     _flags.add_gates(parser)
 
@@ -55,35 +53,44 @@ def _show(result: VerifyResult, as_json: bool) -> int:
         for failure in comparison.failures:
             _output.complain(f"{comparison.name}: {failure}")
     if as_json:
-        _output.json(
-            {
-                "data": dataset.name,
-                "synthetic": dataset.synthetic,
-                "images": len(dataset),
-                "seconds": round(result.seconds, 3),
-                "gallery": result.gallery,
-                "artifacts": [
-                    {
-                        "artifact": comparison.name,
-                        "passed": comparison.passed,
-                        "failures": comparison.failures,
-                        "agreement": comparison.agreement,
-                        "scores": comparison.scores,
-                        "reference": comparison.reference,
-                    }
-                    for comparison in result.comparisons
-                ],
-            }
-        )
+        _output.json(document(result))
     else:
-        _table(result)
+        table(result)
+    return code(result)
+
+
+def code(result: VerifyResult) -> int:
+    """Exit code: 3 if an artifact missed its gate."""
     return 0 if all(comparison.passed for comparison in result.comparisons) else 3
 
 
-def _table(result: VerifyResult) -> None:
+def document(result: VerifyResult) -> dict[str, Any]:
+    """The result for ``--json``."""
+    return {
+        "data": result.dataset.name,
+        "synthetic": result.dataset.synthetic,
+        "images": len(result.dataset),
+        "seconds": round(result.seconds, 3),
+        "gallery": result.gallery,
+        "artifacts": [
+            {
+                "artifact": comparison.name,
+                "passed": comparison.passed,
+                "failures": comparison.failures,
+                "agreement": comparison.agreement,
+                "scores": comparison.scores,
+                "reference": comparison.reference,
+            }
+            for comparison in result.comparisons
+        ],
+    }
+
+
+def table(result: VerifyResult) -> None:
+    """Reference and artifacts, one line each, on stdout."""
     dataset = result.dataset
     what = f"{len(dataset)} {'synthetic pictures' if dataset.synthetic else 'pictures'} ({dataset.name})"
-    table = _output.Table(
+    rows = _output.Table(
         "", "mIoU>", "foreground>", "boundary>", "connectivity>", "flipped pixels>", "pictures changed>", "worst picture",
         title=f"{what}, {result.seconds:.1f} s",
     )  # fmt: skip
@@ -92,12 +99,12 @@ def _table(result: VerifyResult) -> None:
         if comparison is result.comparisons[0] and comparison.reference is not None:
             reference = comparison.reference
             worst = f"{reference.worst_image} (mIoU {reference.worst_miou:.4f})"
-            table.row("  reference", *_figures(reference), "", "", worst)
+            rows.row("  reference", *_figures(reference), "", "", worst)
         scores = comparison.scores
         worst = f"{agreement.worst_image} ({100 * agreement.worst_flipped_share:.3f} % flipped)"
         if not agreement.flipped_pixels:
             worst = f"{scores.worst_image} (mIoU {scores.worst_miou:.4f})" if scores else "all masks equal"
-        table.row(
+        rows.row(
             f"{'✓' if comparison.passed else '✗'} {comparison.name}",
             *_figures(scores),
             f"{100 * agreement.flipped_share:.4f} %",
@@ -105,7 +112,7 @@ def _table(result: VerifyResult) -> None:
             worst,
             state="good" if comparison.passed else "bad",
         )
-    table.show()
+    rows.show()
     if result.gallery is not None:
         _output.note(f"the worst pictures are in {result.gallery}")
 

@@ -14,16 +14,17 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Optional
 
 from edgeseg.core import atomic, process
 from edgeseg.core.errors import EdgesegError, MissingDependency
 from edgeseg.core.records import RecordError, from_json, to_json
 
 MARKER = "edgeseg-environment.json"
-Version = Tuple[int, int]
+Version = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Environment:
     """
 
     name: str
-    requirements: Tuple[str, ...]
-    pythons: Tuple[Version, ...]
+    requirements: tuple[str, ...]
+    pythons: tuple[Version, ...]
     install_command: str
     probe: str = ""
     download: str = ""
@@ -52,9 +53,9 @@ class Installed:
     """What the marker of a finished environment says: its packages are exactly these."""
 
     name: str
-    requirements: Tuple[str, ...]
+    requirements: tuple[str, ...]
     python: str
-    packages: Tuple[str, ...]
+    packages: tuple[str, ...]
     schema_version: int = 1
 
 
@@ -171,9 +172,9 @@ def find_python(environment: Environment) -> Path:
     )
 
 
-def installed() -> Dict[Path, Optional[Installed]]:
+def installed() -> dict[Path, Optional[Installed]]:
     """All environments in the cache, old pins too: folder to its marker, None for an unfinished one."""
-    found: Dict[Path, Optional[Installed]] = {}
+    found: dict[Path, Optional[Installed]] = {}
     root = cache_root() / "envs"
     for place in sorted(root.iterdir()) if root.is_dir() else []:
         if not place.is_dir():
@@ -229,7 +230,7 @@ def _make(environment: Environment, base: Path, place: Path, say: Callable[[str]
     )
 
 
-def _step(command: List[str], environment: Environment, timeout_s: float) -> process.Finished:
+def _step(command: list[str], environment: Environment, timeout_s: float) -> process.Finished:
     try:
         done = process.run(command, timeout_s=timeout_s, variables=_clean_variables())
     except process.Timeout as error:
@@ -288,7 +289,7 @@ def _is_version(candidate: Path, version: Version) -> bool:
     return answer.returncode == 0 and answer.stdout.split() == ["cpython", str(version[0]), str(version[1]), "True"]
 
 
-def _clean_variables() -> Dict[str, str]:
+def _clean_variables() -> dict[str, str]:
     """Our environment variables without those that would lead another interpreter to our packages."""
     ours = {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT_ENVIRONMENT"}
     kept = {key: value for key, value in os.environ.items() if key not in ours}

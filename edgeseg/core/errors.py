@@ -25,31 +25,45 @@ class EdgesegError(Exception):
     """
 
     exit_code = 1
+    usual_hint = "edgeseg COMMAND --help shows what can be given"
+    """Shown where an error brings no hint of its own, so that there are always two lines."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = " ".join(message.split())
-        self.hint = " ".join(hint.split())
+        self.hint = " ".join(hint.split()) or self.usual_hint
 
 
 class CheckpointError(EdgesegError):
     """The checkpoint cannot be read, or is not what it was taken for."""
 
+    usual_hint = (
+        "take the checkpoint from its source again, or export the network to ONNX with the tool that trained it"
+    )
+
 
 class GraphError(EdgesegError):
     """The network cannot be used or lowered as asked."""
+
+    usual_hint = "try another --target or --input-size; edgeseg export --help shows all flags"
 
 
 class DataError(EdgesegError):
     """Images or masks cannot be used."""
 
+    usual_hint = "mend or remove the file, or name other pictures with --data"
+
 
 class ArtifactError(EdgesegError):
     """An artifact is missing, damaged, or not what its manifest says."""
 
+    usual_hint = "export the artifact again: edgeseg export CHECKPOINT --target NAME"
+
 
 class MissingDependency(EdgesegError):
     """A package or an external tool is not installed."""
+
+    usual_hint = "edgeseg doctor shows what is missing and the command that installs it"
 
 
 class GateFailed(EdgesegError):

@@ -9,6 +9,7 @@ import numpy as np
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import DataError
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
@@ -44,7 +45,13 @@ def read_mask(path: Path) -> Array:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     content = _bytes(path, "mask")
-    # Pillow, because OpenCV turns the indices of a palette picture into colours.
+    if content[:8] == _PNG and content[24:26] in (b"\x08\x00", b"\x01\x00"):  # grey: the usual case, and faster so
+        import cv2
+
+        grey = _decode(content, cv2.IMREAD_UNCHANGED)
+        if grey is not None and grey.ndim == 2 and content[-8:-4] == b"IEND":
+            return grey
+    # Pillow for the rest, because OpenCV turns the indices of a palette picture into colours.
     try:
         with Image.open(io.BytesIO(content)) as opened:
             picture: Image.Image = ImageOps.exif_transpose(opened)

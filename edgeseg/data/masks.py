@@ -43,8 +43,10 @@ class MaskCoding:
         Raises:
             DataError: The file holds a code that has no meaning here.
         """
-        decoded: Array = self._table(classes)[codes]
-        if (decoded == _INVALID).any():
+        import cv2
+
+        decoded: Array = cv2.LUT(codes, self._table(classes))
+        if np.count_nonzero(decoded == _INVALID):
             code = int(codes[decoded == _INVALID][0])
             raise DataError(
                 f"the mask {path} holds the code {code}, which means nothing in masks coded {self.meaning}",

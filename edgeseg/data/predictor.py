@@ -27,6 +27,11 @@ class Predictor:
         """[H, W, 3] uint8 RGB → the network's input; safe to call from several threads."""
         return to_input(image, self.spec)
 
+    def takes_the_input_of(self, other: Predictor) -> bool:
+        """Whether `prepare` makes the same tensor as that of another predictor, so that it need not be made twice."""
+        fields = ("width", "height", "color", "mean", "std", "input_dtype", "input_layout")
+        return all(getattr(self.spec, field) == getattr(other.spec, field) for field in fields)
+
     def infer(self, tensor: Array) -> Array:
         """The network's output for one input; recurrent states start at zero, pictures do not know each other."""
         feeds = {self.spec.input_name: tensor, **self._states}

@@ -40,7 +40,7 @@ def doctor() -> list[Check]:
     for name in backends.names():
         backend = backends.load(name)
         checks.append(_package("backend", name, backend.package, backend.extra))
-    for name in plugins.names(checkpoints.PACKAGE):
+    for name in checkpoints.formats():
         checks.append(_checkpoint(name))
     return checks
 
@@ -48,7 +48,7 @@ def doctor() -> list[Check]:
 def installable() -> dict[str, Environment]:
     """The environments that ``doctor --install`` can make, by name."""
     found = {}
-    for package in (checkpoints.PACKAGE, backends.PACKAGE):
+    for package in (checkpoints.__name__, backends.PACKAGE):
         for name in plugins.names(package):
             environment = getattr(plugins.load(package, name), "ENVIRONMENT", None)
             if environment is not None:
@@ -79,7 +79,7 @@ def _package(kind: str, name: str, package: str, extra: str) -> Check:
 
 def _checkpoint(name: str) -> Check:
     """A format is ready unless its module names an environment or a package that is missing."""
-    module = plugins.load(checkpoints.PACKAGE, name)
+    module = plugins.load(checkpoints.__name__, name)
     environment: Environment | None = getattr(module, "ENVIRONMENT", None)
     if environment is not None:
         if environments.is_installed(environment):

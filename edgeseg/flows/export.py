@@ -19,13 +19,11 @@ from edgeseg.core.manifest import REFERENCE, Artifact, Manifest, ParityVerdict
 from edgeseg.data.dataset import Dataset, Sample, open_dataset
 from edgeseg.data.predictor import Predictor
 from edgeseg.flows.model import ModelRequest, ReferenceModel, read_model
-from edgeseg.flows.parity import Comparison, Gate, compare, reference_masks
+from edgeseg.flows.parity import Comparison, Gate, Lane, compare
 from edgeseg.graph import simplify
 
 if TYPE_CHECKING:
     import onnx
-
-    from edgeseg.core.arrays import Array
 
 PARITY_IMAGES = 8
 """How many pictures `export` itself compares; `verify` takes all of them."""
@@ -105,10 +103,9 @@ def export(request: ExportRequest, *, say: Callable[[str], None] = lambda line: 
         request.data, mask_values=request.mask_values, classes=max(2, reference.spec.output_channels)
     ).head(PARITY_IMAGES)
     folder = request.out / reference.spec.name
-    say("running the reference")
-    masks = _masks(reference, dataset)
+    samples = tuple(dataset.stream())
     model, cleaning = simplify.simplify(reference.model)
-    work = _Work(request, reference, model, cleaning, dataset, masks, folder)
+    work = _Work(request, reference, model, (cleaning,), dataset, samples, folder)
     exported = []
     for backend in targets:
         say(f"converting to {backend.name}-{request.precision}")
@@ -157,20 +154,6 @@ def _checked(request: ExportRequest) -> list[Backend]:
     return chosen
 
 
-def _masks(reference: ReferenceModel, dataset: Dataset) -> list[tuple[Sample, Array]]:
-    session = onnx_backend.OnnxSession(
-        reference.model.SerializeToString(),
-        onnx_backend.output_names(reference.spec),
-        threads=0,
-        options=PLAIN,
-    )
-    predictor = Predictor(reference.spec, session)
-    try:
-        return list(reference_masks(predictor, dataset))
-    finally:
-        predictor.close()
-
-
 @dataclass(frozen=True)
 class _Work:
     """What all targets of one export share."""
@@ -180,7 +163,7 @@ class _Work:
     model: onnx.ModelProto
     cleaning: tuple[str, ...]
     dataset: Dataset
-    masks: Sequence[tuple[Sample, Array]]
+    samples: tuple[Sample, ...]
     folder: Path
 
     @functools.cached_property
@@ -209,14 +192,21 @@ class _Work:
         return manifest.read(place, check=False)
 
     def _compare(self, backend: Backend, conversion: Conversion, out: Path) -> Comparison:
-        session = backend.load(
+        options = {onnx_backend.PLAIN: "off", onnx_backend.SPINNING: "off"}
+        reference = onnx_backend.OnnxSession(
+            self.reference.model.SerializeToString(),
+            onnx_backend.output_names(self.reference.spec),
+            threads=0,
+            options=options,
+        )
+        artifact = backend.load(
             out / conversion.files[0], conversion.spec, threads=0, options=conversion.runtime_options
         )
-        predictor = Predictor(conversion.spec, session)
+        lane = Lane(Predictor(self.reference.spec, reference), ((backend.name, Predictor(conversion.spec, artifact)),))
         try:
-            return compare(self.masks, [(backend.name, predictor)], gate=self.request.gate)[0]
+            return compare(self.samples.__getitem__, len(self.samples), [lane], gate=self.request.gate)[0]
         finally:
-            predictor.close()
+            lane.close()
 
 
 def verdict(comparison: Comparison, dataset: Dataset) -> ParityVerdict:

@@ -65,7 +65,7 @@ def read_model(request: ModelRequest) -> ReferenceModel:
     source = Source(path=str(request.checkpoint), format=read.format, sha256=read.sha256)
     if read.weights is None:
         assert read.model is not None
-        return _from_graph(request, read.model, source)
+        return _from_graph(request, read.model, source, read.notes)
     arch = request.arch or architectures.recognise(read.weights)
     module = plugins.load(architectures.PACKAGE, arch)
     size = request.size or _size_in(read.metadata) or module.DEFAULT_SIZE
@@ -80,10 +80,12 @@ def read_model(request: ModelRequest) -> ReferenceModel:
         std=told.std or spec.std,
         classes=told.classes or spec.classes,
     )
-    return ReferenceModel(model, spec, replace(source, architecture=arch), ())
+    return ReferenceModel(model, spec, replace(source, architecture=arch), tuple(read.notes))
 
 
-def _from_graph(request: ModelRequest, model: onnx.ModelProto, source: Source) -> ReferenceModel:
+def _from_graph(
+    request: ModelRequest, model: onnx.ModelProto, source: Source, notes: tuple[str, ...]
+) -> ReferenceModel:
     if request.arch or request.head:
         flag = "--arch" if request.arch else "--head"
         raise CheckpointError(
@@ -93,7 +95,7 @@ def _from_graph(request: ModelRequest, model: onnx.ModelProto, source: Source) -
     model = pin.pin_input(model, request.size)
     name = request.name or _slug(request.checkpoint)
     spec, assumed = segmentation.describe(model, name, request.told)
-    return ReferenceModel(model, replace(spec, name=name), source, tuple(assumed))
+    return ReferenceModel(model, replace(spec, name=name), source, (*notes, *assumed))
 
 
 def _size_in(metadata: object) -> tuple[int, int] | None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+import queue
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edgeseg.core.arrays import Array
-from edgeseg.data.dataset import Dataset, Sample, ahead
+from edgeseg.data.dataset import Sample, ahead
 from edgeseg.data.predictor import Predictor
 from edgeseg.metrics.quality import (
     Agreement,
     AgreementScores,
+    ImageAgreement,
     ImageQuality,
     Quality,
     QualityScores,
+    agree,
     measure,
 )
 
@@ -71,104 +74,138 @@ class Comparison:
         return not self.failures
 
 
-def reference_masks(reference: Predictor, dataset: Dataset) -> Iterator[tuple[Sample, Array]]:
-    """Every picture of a data set with the reference's mask; decoding and pre-processing run ahead in threads."""
+@dataclass(frozen=True)
+class Lane:
+    """The loaded models of one thread; lanes run side by side, each on its own pictures.
 
-    def prepared(index: int) -> tuple[Sample, Array]:
-        sample = dataset.read(index)
-        return sample, reference.prepare(sample.image)
+    Several lanes of few CPU threads each get more out of a machine than one lane of many, because decoding and
+    measuring of one picture overlap with the inference of another.
+    """
 
-    for sample, tensor in ahead(prepared, range(len(dataset))):
-        yield sample, reference.finish(reference.infer(tensor), *sample.image.shape[:2])
+    reference: Predictor
+    artifacts: tuple[tuple[str, Predictor], ...]
+
+    def close(self) -> None:
+        """Give back what the runtimes hold."""
+        self.reference.close()
+        for _, predictor in self.artifacts:
+            predictor.close()
+
+
+def plan_lanes(threads: int = 0) -> tuple[int, int]:
+    """How many lanes, and how many CPU threads for the runtimes of each, for `threads` cores (0: all that there are)."""
+    cores = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    lanes = min(4, cores)
+    return lanes, max(1, cores // lanes)
 
 
 def compare(
-    masks: Iterable[tuple[Sample, Array]],
-    artifacts: Sequence[tuple[str, Predictor]],
+    read: Callable[[int], Sample],
+    count: int,
+    lanes: Sequence[Lane],
     *,
     gate: Gate,
     keep_worst: int = 0,
     step: Callable[[], None] = lambda: None,
 ) -> list[Comparison]:
-    """Run artifacts over the pictures that the reference has been run over.
+    """Run reference and artifacts over pictures.
 
     Args:
-        masks: Pictures with the reference's masks, e.g. `reference_masks`.
-        artifacts: Names and loaded models.
+        read: Picture number to picture; called from several threads.
+        count: How many pictures there are.
+        lanes: The same models, loaded once for each thread.
         gate: What has to be reached.
         keep_worst: How many pictures to keep of each artifact: those with most flipped pixels, then lowest mIoU.
         step: Called after each picture, for a progress bar.
 
     Returns:
-        One comparison an artifact, in their order.
+        One comparison an artifact, in their order. Sums are made in the order of the pictures, so they do not depend
+        on how the threads ran.
     """
-    tallies = [_Tally(name, predictor, keep_worst) for name, predictor in artifacts]
-    # One thread measures the pictures before while this one infers the next; a queue of one keeps memory flat.
-    with ThreadPoolExecutor(1, thread_name_prefix="edgeseg-metrics") as pool:
-        pending = None
-        for sample, reference in masks:
-            outputs = [(tally, tally.infer(sample)) for tally in tallies]
-            if pending is not None:
-                pending.result()
-                step()
-            pending = pool.submit(_count, sample, reference, outputs)
-        if pending is not None:
-            pending.result()
-            step()
+    free: queue.SimpleQueue[Lane] = queue.SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
+
+    def work(index: int) -> list[_Judged]:
+        sample = read(index)
+        lane = free.get()
+        try:
+            return _judge(sample, lane)
+        finally:
+            free.put(lane)
+
+    classes = max(2, lanes[0].reference.spec.output_channels, len(lanes[0].reference.spec.classes))
+    tallies = [_Tally(name, classes, keep_worst) for name, _ in lanes[0].artifacts]
+    # One thread more than lanes: it decodes while the others infer.
+    for judged in ahead(work, range(count), threads=len(lanes) + 1):
+        for tally, one in zip(tallies, judged, strict=True):
+            tally.add(one)
+        step()
     return [tally.comparison(gate) for tally in tallies]
 
 
-def _count(sample: Sample, reference: Array, outputs: Sequence[tuple[_Tally, Array]]) -> None:
-    truth_of_reference: ImageQuality | None = None
-    if sample.mask is not None and outputs:
-        truth_of_reference = measure(sample.name, sample.mask, reference, outputs[0][0].classes)
-    for tally, output in outputs:
-        tally.count(sample, reference, truth_of_reference, output)
+@dataclass(frozen=True)
+class _Judged:
+    """Everything counted for one artifact on one picture."""
+
+    compared: Compared
+    agreement: ImageAgreement
+    quality: ImageQuality | None
+    reference: ImageQuality | None
+
+
+def _judge(sample: Sample, lane: Lane) -> list[_Judged]:
+    size = sample.image.shape[:2]
+    classes = max(2, lane.reference.spec.output_channels, len(lane.reference.spec.classes))
+    tensor = lane.reference.prepare(sample.image)
+    reference = lane.reference.finish(lane.reference.infer(tensor), *size)
+    truth = sample.mask
+    of_reference = measure(sample.name, truth, reference, classes) if truth is not None else None
+    judged = []
+    for _, predictor in lane.artifacts:
+        same = predictor.takes_the_input_of(lane.reference)
+        mask = predictor.finish(predictor.infer(tensor if same else predictor.prepare(sample.image)), *size)
+        agreement = agree(sample.name, reference, mask, classes)
+        quality = of_reference
+        if truth is not None and agreement.flipped_share:
+            # Equal masks have equal scores, and most masks are equal: measuring those twice would double the cost.
+            quality = measure(sample.name, truth, mask, classes)
+        miou = quality.miou if quality is not None else None
+        compared = Compared(sample, reference, mask, agreement.flipped_share, miou)
+        judged.append(_Judged(compared, agreement, quality, of_reference))
+    return judged
 
 
 class _Tally:
     """What is summed up for one artifact."""
 
-    def __init__(self, name: str, predictor: Predictor, keep_worst: int) -> None:
-        self.name = name
-        self.classes = max(2, predictor.spec.output_channels, len(predictor.spec.classes))
-        self._predictor = predictor
-        self._agreement = Agreement(self.classes)
-        self._quality = Quality(self.classes)
-        self._reference = Quality(self.classes)
+    def __init__(self, name: str, classes: int, keep_worst: int) -> None:
+        self._name = name
+        self._agreement = Agreement(classes)
+        self._quality = Quality(classes)
+        self._reference = Quality(classes)
         self._keep = keep_worst
         self._worst: list[tuple[float, float, int, Compared]] = []
         self._seen = 0
 
-    def infer(self, sample: Sample) -> Array:
-        return self._predictor.infer(self._predictor.prepare(sample.image))
-
-    def count(self, sample: Sample, reference: Array, quality: ImageQuality | None, output: Array) -> None:
-        mask = self._predictor.finish(output, *sample.image.shape[:2])
-        share = self._agreement.add(sample.name, reference, mask)
-        miou = None
-        if quality is not None and sample.mask is not None:
-            # Equal masks have equal scores, and most masks are equal: measuring those twice would double the cost.
-            own = measure(sample.name, sample.mask, mask, self.classes) if share else quality
-            self._reference.add(quality)
-            self._quality.add(own)
-            miou = own.miou
-        self._remember(Compared(sample, reference, mask, share, miou))
-
-    def _remember(self, compared: Compared) -> None:
+    def add(self, judged: _Judged) -> None:
+        self._agreement.add(judged.agreement)
+        if judged.quality is not None and judged.reference is not None:
+            self._quality.add(judged.quality)
+            self._reference.add(judged.reference)
         self._seen += 1
-        rank = (compared.flipped_share, -(compared.miou or 0.0), -self._seen)
+        rank = (judged.compared.flipped_share, -(judged.compared.miou or 0.0), -self._seen)
         if len(self._worst) < self._keep:
-            heapq.heappush(self._worst, (*rank, compared))
+            heapq.heappush(self._worst, (*rank, judged.compared))
         elif self._keep:
-            heapq.heappushpop(self._worst, (*rank, compared))
+            heapq.heappushpop(self._worst, (*rank, judged.compared))
 
     def comparison(self, gate: Gate) -> Comparison:
         agreement = self._agreement.scores()
         assert agreement is not None, "a data set has at least one picture"
         scores, reference = self._quality.scores(), self._reference.scores()
         worst = tuple(entry[-1] for entry in sorted(self._worst, key=lambda entry: entry[:3], reverse=True))
-        return Comparison(self.name, agreement, scores, reference, _missed(gate, agreement, scores, reference), worst)
+        return Comparison(self._name, agreement, scores, reference, _missed(gate, agreement, scores, reference), worst)
 
 
 def _missed(

@@ -15,7 +15,7 @@ from edgeseg.core.errors import ArtifactError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
 from edgeseg.data.predictor import Predictor
-from edgeseg.flows.parity import Comparison, Gate, compare, reference_masks
+from edgeseg.flows.parity import Comparison, Gate, Lane, compare, plan_lanes
 from edgeseg.report import gallery
 
 GALLERY_IMAGES = 12
@@ -30,7 +30,7 @@ class VerifyRequest:
         data: The pictures, as after ``--data``.
         mask_values: Coding of their masks; empty to infer it.
         gate: What each artifact has to reach.
-        threads: CPU threads of a runtime; 0 for its default.
+        threads: CPU cores to use; 0 for all.
         gallery: HTML file to write the worst pictures to; None for none.
     """
 
@@ -80,27 +80,29 @@ def verify(
     reference = _common_reference(artifacts)
     classes = max(2, reference.manifest.spec.output_channels)
     dataset = open_dataset(request.data, mask_values=request.mask_values, classes=classes)
+    lanes_wanted, threads = plan_lanes(request.threads)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(done, len(dataset))
+
     with ExitStack() as stack:
-
-        def loaded(artifact: Artifact) -> Predictor:
-            predictor = load(artifact, threads=request.threads)
-            stack.callback(predictor.close)
-            return predictor
-
         say("loading the models")
-        plain = loaded(reference)
-        candidates = [(artifact.name, loaded(artifact)) for artifact in artifacts]
-        done = 0
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            progress(done, len(dataset))
-
+        lanes = []
+        for _ in range(min(lanes_wanted, len(dataset))):
+            lane = Lane(
+                load_reference(reference, threads=threads),
+                tuple((artifact.name, load(artifact, threads=threads)) for artifact in artifacts),
+            )
+            stack.callback(lane.close)
+            lanes.append(lane)
         started = time.perf_counter()
         comparisons = compare(
-            reference_masks(plain, dataset),
-            candidates,
+            dataset.read,
+            len(dataset),
+            lanes,
             gate=request.gate,
             keep_worst=GALLERY_IMAGES if request.gallery else 0,
             step=step,
@@ -123,6 +125,14 @@ def load(artifact: Artifact, *, threads: int) -> Predictor:
     return Predictor(document.spec, session)
 
 
+def load_reference(artifact: Artifact, *, threads: int) -> Predictor:
+    """Load a reference as `verify` runs it: the graph as it is written, and no busy waiting between the runs, because
+    the other cores decode and measure meanwhile.
+    """
+    options = {onnx_backend.PLAIN: "off", onnx_backend.SPINNING: "off"}
+    return load(replace(artifact, manifest=replace(artifact.manifest, runtime_options=options)), threads=threads)
+
+
 def _common_reference(artifacts: Sequence[Artifact]) -> Artifact:
     if not artifacts:
         raise ArtifactError("no artifact is named", "edgeseg verify exports/<model>/<backend>-<precision>")
@@ -134,9 +144,7 @@ def _common_reference(artifacts: Sequence[Artifact]) -> Artifact:
                 f"{artifacts[0].name} and {artifact.name} come from different references",
                 "verify the artifacts of one model at a time",
             )
-    # The reference on disk is an ordinary ONNX artifact; it is run as it is written, without optimisations.
-    options = {**first.manifest.runtime_options, onnx_backend.PLAIN: "off"}
-    return replace(first, manifest=replace(first.manifest, runtime_options=options))
+    return first
 
 
 def _section(comparison: Comparison) -> gallery.Section:

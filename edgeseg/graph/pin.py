@@ -59,11 +59,12 @@ def pin_input(
         layout: ``nchw`` or ``nhwc``, if the graph does not show it.
 
     Returns:
-        A copy whose inputs are static. Shapes further in are inferred as far as onnx can; what a graph computes at run
-        time becomes static with `edgeseg.graph.simplify`.
+        A copy whose inputs and outputs are static. Inner shapes are inferred as far as onnx can; what a graph computes at
+        run time becomes static with `edgeseg.graph.simplify`.
 
     Raises:
-        GraphError: The size is dynamic and none was given, it is fixed at another one, or another input is dynamic.
+        GraphError: The size is dynamic and none was given, it is fixed at another one, another input is dynamic, or the
+            graph does not work out at this size.
     """
     import onnx
 
@@ -87,18 +88,52 @@ def pin_input(
                 "export it with fixed sizes",
             )
     _forget_shapes(pinned)
-    try:
-        return onnx.shape_inference.infer_shapes(pinned, data_prop=True)
-    except Exception as error:  # whatever the C++ part threw
-        first = str(error).strip().split("\n")[0]
-        raise GraphError(
-            f"the graph does not work out at this size: {first[:200]}", "try the size it was trained for"
-        ) from error
+    inferred = _inferred(pinned)
+    if is_static(inferred):
+        return inferred
+    # Shapes that the graph computes at run time: the runtime says what comes out, the input size being fixed.
+    for value, shape in zip(pinned.graph.output, _output_shapes(inferred), strict=True):
+        value.type.tensor_type.shape.CopyFrom(onnx.helper.make_tensor_type_proto(1, shape).tensor_type.shape)
+    return _inferred(pinned)
 
 
 def is_static(model: onnx.ModelProto) -> bool:
     """Whether every input and output has a fixed shape."""
     return all(_dims(value) and all(_dims(value)) for value in [*_inputs(model), *model.graph.output])
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:  # whatever the C++ part threw
+        raise _does_not_work_out(error) from error
+
+
+def _output_shapes(model: onnx.ModelProto) -> list[tuple[int, ...]]:
+    """Run the graph once on zeros, unoptimised, and look at what comes out."""
+    import numpy as np
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    feeds = {
+        value.name: np.zeros(_dims(value), onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        for value in _inputs(model)
+    }
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return [tuple(output.shape) for output in session.run(None, feeds)]
+    except Exception as error:  # the runtime's exceptions share no base class
+        raise _does_not_work_out(error) from error
+
+
+def _does_not_work_out(error: Exception) -> GraphError:
+    first = str(error).strip().split("\n")[0]
+    return GraphError(f"the graph does not work out at this size: {first[:200]}", "try the size it was trained for")
 
 
 def _check_sizes(name: str, dims: list[int], given: dict[int, int | None], tall: int, wide: int) -> None:

@@ -29,10 +29,10 @@ def band(mask: Array, *, ratio: float = DILATION_RATIO) -> Array:
 
     height, width = mask.shape
     d = max(1, round(ratio * math.hypot(height, width)))
-    # A padded distance transform costs the same for every d; eroding d times costs d passes.
-    padded = cv2.copyMakeBorder(np.asarray(mask, np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    distance = cv2.distanceTransform(padded, cv2.DIST_C, 3)[1:-1, 1:-1]
-    return np.asarray((distance > 0) & (distance <= d), np.uint8)
+    # One erosion by a square of 2d + 1 is d erosions by a square of 3, and costs as little as one of them.
+    solid = np.asarray(mask, np.uint8)
+    kernel = np.ones((2 * d + 1, 2 * d + 1), np.uint8)
+    return solid - cv2.erode(solid, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
 
 
 def boundary_counts(truth: Array, predicted: Array, *, ignore: int = 255) -> tuple[int, int]:

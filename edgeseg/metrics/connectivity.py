@@ -43,7 +43,9 @@ def class_connectivity(truth: Array, predicted: Array) -> float | None:
 
 def _paired(real: Array, said: Array, real_count: int, said_count: int) -> float:
     """Connectivity from two label images with `real_count` and `said_count` components (labels from 1)."""
-    codes = real.ravel().astype(np.int64) * (said_count + 1) + said.ravel()
+    codes = real.ravel().astype(np.int64)
+    codes *= said_count + 1
+    codes += said.ravel()
     # Noise can have thousands of components: only the pairs that meet are kept, never a full g x p table.
     if (real_count + 1) * (said_count + 1) <= codes.size:
         counts = np.bincount(codes, minlength=(real_count + 1) * (said_count + 1))

@@ -141,6 +141,27 @@ class AgreementScores:
     constant: bool
 
 
+@dataclass(frozen=True)
+class ImageAgreement:
+    """How far two masks of one image agree; `Agreement` sums these.
+
+    Attributes:
+        name: The image.
+        matrix: [C, C] confusion matrix with the reference's mask as the truth.
+        flipped_share: Share of pixels whose classes differ.
+    """
+
+    name: str
+    matrix: Array
+    flipped_share: float
+
+
+def agree(name: str, reference: Array, predicted: Array, classes: int) -> ImageAgreement:
+    """Compare two masks, each [H, W] uint8 class indices; safe to call from several threads."""
+    matrix = confusion(reference, predicted, classes)
+    return ImageAgreement(name, matrix, 1 - float(np.trace(matrix)) / reference.size)
+
+
 class Agreement:
     """Sums how far an artifact's masks are the reference's masks, over a data set."""
 
@@ -150,19 +171,13 @@ class Agreement:
         self._images = 0
         self._changed = 0
 
-    def add(self, name: str, reference: Array, predicted: Array) -> float:
-        """Count one image; both masks are [H, W] uint8 class indices.
-
-        Returns:
-            The share of pixels of this image that have another class.
-        """
-        share = float(np.count_nonzero(reference != predicted)) / reference.size
-        self._matrix += confusion(reference, predicted, len(self._matrix))
+    def add(self, image: ImageAgreement) -> None:
+        """Count one image."""
+        self._matrix += image.matrix
         self._images += 1
-        self._changed += share > 0
-        if share > self._worst[0]:
-            self._worst = (share, name)
-        return share
+        self._changed += image.flipped_share > 0
+        if image.flipped_share > self._worst[0]:
+            self._worst = (image.flipped_share, image.name)
 
     def scores(self) -> AgreementScores | None:
         """The scores so far; None before the first image."""

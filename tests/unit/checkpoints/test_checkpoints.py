@@ -10,6 +10,7 @@ from edgeseg import checkpoints
 from edgeseg.checkpoints import Checkpoint
 from edgeseg.core import plugins
 from edgeseg.core.errors import CheckpointError
+from tests.unit.graph.networks import noise, run
 
 
 def test_the_known_formats() -> None:
@@ -73,3 +74,26 @@ def test_sniffing_never_raises_and_nothing_is_claimed_twice(tmp_path: Path) -> N
         path.write_bytes(head)
         claims = [n for n in checkpoints.formats() if plugins.load("edgeseg.checkpoints", n).sniff(path, head)]
         assert len(claims) <= 1, (claims, head[:20])
+
+
+def test_all_forms_of_the_real_checkpoint_give_one_mask(shared: Path) -> None:
+    from edgeseg.architectures import pphumanseg_lite
+    from edgeseg.checkpoints import paddle_inference
+    from edgeseg.core import environments
+    from edgeseg.graph.pin import pin_input
+
+    folder, image = shared / "checkpoints" / "pphumanseg_lite_portrait", noise(224, 398)
+    weights = checkpoints.read(folder / "model.pdparams").weights
+    assert weights is not None
+    built, spec = pphumanseg_lite.build(weights, size=(398, 224), head="softmax")
+    wanted = run(built, image, spec.input_name)
+    forms = ["paddle2onnx.onnx", "paddle2onnx_2021_dynamic.onnx"]
+    if environments.is_installed(paddle_inference.ENVIRONMENT):
+        forms += ["inference_pir", "inference_legacy"]
+    for form in forms:
+        model = checkpoints.read(folder / form).model
+        assert model is not None
+        pinned = pin_input(model, (398, 224))
+        found = run(pinned, image, "x")
+        np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=form)
+        np.testing.assert_array_equal(found.argmax(axis=1), wanted.argmax(axis=1), err_msg=form)

@@ -18,7 +18,8 @@ def shapes(model: onnx.ModelProto) -> list[list[int]]:
 def test_every_way_of_writing_a_dynamic_size(dims: tuple[int | str | None, ...]) -> None:
     model = network(dims)  # type: ignore[arg-type]
     pinned = pin_input(model, (40, 24))
-    assert shapes(pinned)[0] == [1, 3, 24, 40]
+    assert shapes(pinned) == [[1, 3, 24, 40], [1, 2, 24, 40]]
+    assert is_static(pinned)
     np.testing.assert_array_equal(run(pinned, noise(24, 40)), run(model, noise(24, 40)))
 
 
@@ -112,6 +113,16 @@ def test_an_unknown_input_name_lists_the_inputs() -> None:
     with pytest.raises(GraphError, match="no input 'picture'") as error:
         pin_input(network(), (40, 24), input_name="picture")
     assert "image [?, 3, ?, ?]" in error.value.hint
+
+
+def test_a_graph_that_does_not_work_at_the_size_is_refused() -> None:
+    model = network()
+    model.graph.node[1].output[0] = "loose"
+    model.graph.node.insert(2, onnx.helper.make_node("Reshape", ["loose", "fixed"], ["active"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 2, 12, 20]), "fixed"))
+    assert is_static(pin_input(model, (40, 24)))
+    with pytest.raises(GraphError, match="does not work out at this size"):
+        pin_input(model, (40, 32))
 
 
 def test_a_graph_without_image_is_refused() -> None:

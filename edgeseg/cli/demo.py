@@ -1,0 +1,38 @@
+"""Run everything on the bundled network and synthetic portraits, in about a minute."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edgeseg.cli import _output, export, verify
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``edgeseg demo``."""
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="where artifacts and pages go (default: demo)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """``edgeseg demo``."""
+    from edgeseg.flows.demo import demo
+
+    with _output.Status() as status:
+        result = demo(arguments.out, command=arguments.command_line, say=status.say)
+    for name in result.missing:
+        _output.note(f"the backend {name} is not installed: pip install 'edgeseg[{name}]'")
+    if arguments.json:
+        _output.json(
+            {
+                "exports": [export.document(exported) for exported in result.exports],
+                "verify": verify.document(result.verified),
+            }
+        )
+    else:
+        for exported in result.exports:
+            export.table(exported)
+        verify.table(result.verified)
+    codes = [export.code(exported) for exported in result.exports]
+    return max([*codes, verify.code(result.verified)])

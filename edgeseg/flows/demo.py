@@ -1,0 +1,62 @@
+"""All of edgeseg on the network that it carries: export to every installed runtime, verify, look at the masks."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeseg import backends
+from edgeseg.assets import bundled
+from edgeseg.flows.export import ExportRequest, ExportResult, export
+from edgeseg.flows.model import ModelRequest
+from edgeseg.flows.verify import VerifyRequest, VerifyResult, verify
+
+PRECISIONS = ("fp32", "fp16")
+IMAGES = 24
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made.
+
+    Attributes:
+        exports: One a precision.
+        verified: All artifacts together against the reference.
+        missing: Backends whose runtime is not installed.
+    """
+
+    exports: tuple[ExportResult, ...]
+    verified: VerifyResult
+    missing: tuple[str, ...]
+
+
+def demo(
+    out: Path,
+    *,
+    command: str = "edgeseg demo",
+    say: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DemoResult:
+    """Run it.
+
+    Args:
+        out: Where artifacts and the gallery go.
+        command: The command line, for the manifests.
+        say: Told what is being done.
+        progress: Told how many pictures of how many are verified.
+    """
+    ready = [name for name in backends.names() if importlib.util.find_spec(backends.load(name).package) is not None]
+    exports = []
+    for precision in PRECISIONS:
+        targets = tuple(name for name in ready if precision in backends.load(name).precisions)
+        request = ExportRequest(ModelRequest(bundled()), targets=targets, precision=precision, out=out, command=command)
+        exports.append(export(request, say=say))
+    folders = tuple(item.artifact.folder for result in exports for item in result.exported if item.artifact is not None)
+    say("comparing masks")
+    verified = verify(
+        VerifyRequest(folders, data=f"sample:{IMAGES}", gallery=out / "masks.html"), say=say, progress=progress
+    )
+    missing = tuple(name for name in backends.names() if name not in ready)
+    return DemoResult(tuple(exports), verified, missing)

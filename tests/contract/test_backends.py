@@ -1,0 +1,118 @@
+"""Every backend, found by discovery, keeps the promises of `edgeseg.core.backend`."""
+
+import numpy as np
+import pytest
+
+from edgeseg import backends
+from edgeseg.architectures import pphumanseg_lite
+from edgeseg.backends import onnx as onnx_backend
+from edgeseg.core import plugins
+from edgeseg.core.errors import EdgesegError, GraphError
+from edgeseg.data.predictor import Predictor
+from edgeseg.flows.export import PLAIN
+
+SIZE = (72, 50)  # 16 divides neither side
+ALL = plugins.names(backends.PACKAGE)
+CASES = [(name, precision) for name in ALL for precision in backends.load(name).precisions if precision != "int8"]
+
+
+@pytest.fixture(scope="module", params=pphumanseg_lite.HEADS)
+def network(request, connectnet_weights):
+    return pphumanseg_lite.build(connectnet_weights, size=SIZE, head=request.param)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    from edgeseg.data.sample import sample
+
+    return [sample(index)[0] for index in range(3)]
+
+
+@pytest.fixture
+def backend(request, need):
+    backend = backends.load(request.param)
+    need(backend.package, f"pip install 'edgeseg[{backend.extra}]'", what=backend.name)
+    return backend
+
+
+def pairs(cases):
+    return pytest.mark.parametrize(
+        ("backend", "precision"), cases, indirect=["backend"], ids=["-".join(case) for case in cases]
+    )
+
+
+@pairs(CASES)
+def test_masks_are_the_references(backend, precision, network, pictures, tmp_path):
+    model, spec = network
+    conversion = backend.convert(model, spec, precision, tmp_path)
+    assert conversion.files
+    assert sorted(conversion.files) == sorted(file.name for file in tmp_path.iterdir())
+    session = backend.load(
+        tmp_path / conversion.files[0], conversion.spec, threads=1, options=conversion.runtime_options
+    )
+    artifact = Predictor(conversion.spec, session)
+    plain = onnx_backend.OnnxSession(
+        model.SerializeToString(), onnx_backend.output_names(spec), threads=1, options=PLAIN
+    )
+    reference = Predictor(spec, plain)
+    flipped, foreground = [], []
+    for picture in pictures:
+        expected = reference.mask(picture)
+        found = artifact.mask(picture)
+        assert found.shape == picture.shape[:2]
+        assert found.dtype == np.uint8
+        flipped.append((found != expected).mean())
+        foreground.append(expected.mean())
+    assert 0.02 < np.mean(foreground) < 0.98, "masks of one class would agree with anything"
+    if backend.name == "null":
+        assert np.mean(flipped) > 0.02, "the null backend must not pass"
+    else:
+        assert np.mean(flipped) < (0.001 if precision == "fp32" else 0.01)
+    artifact.close()
+
+
+@pairs([case for case in CASES if case[1] == "fp32"])
+def test_runs_do_not_overwrite_each_other_and_repeat_exactly(backend, precision, network, tmp_path):
+    model, spec = network
+    conversion = backend.convert(model, spec, precision, tmp_path)
+    session = backend.load(
+        tmp_path / conversion.files[0], conversion.spec, threads=1, options=conversion.runtime_options
+    )
+    random = np.random.default_rng(0)
+    feeds = [
+        {conversion.spec.input_name: random.normal(size=conversion.spec.input_shape).astype(np.float32)}
+        for _ in range(2)
+    ]
+    first = session.run(feeds[0])[conversion.spec.output_name]
+    kept = first.copy()
+    session.run(feeds[1])
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(session.run(feeds[0])[conversion.spec.output_name], kept)
+    session.close()
+
+
+@pairs([case for case in CASES if case[0] != "null"])
+def test_a_damaged_file_is_an_error_of_ours(backend, precision, network, tmp_path):
+    model, spec = network
+    conversion = backend.convert(model, spec, precision, tmp_path)
+    file = tmp_path / conversion.files[0]
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(EdgesegError, match=r"cannot|damaged|not "):
+        backend.load(file, conversion.spec, threads=1, options=conversion.runtime_options)
+
+
+@pairs([case for case in CASES if case[0] in ("openvino", "tflite") and case[1] == "fp32"])
+def test_an_operator_that_no_runtime_has_is_refused(backend, precision, network, tmp_path):
+    import onnx
+
+    model, spec = network
+    broken = onnx.ModelProto()
+    broken.CopyFrom(model)
+    broken.graph.node[-1].op_type = "NoSuchOperator"
+    with pytest.raises(GraphError, match="NoSuchOperator"):
+        backend.convert(broken, spec, precision, tmp_path)
+
+
+def test_names_are_file_names():
+    assert [backends.load(name).name for name in ALL] == ALL
+    assert "null" not in backends.names()

@@ -1,0 +1,39 @@
+import subprocess
+import sys
+
+from edgeseg.cli import COMMANDS, parser
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys; from edgeseg.cli import parser; parser().format_help();"
+        "print(sorted({'numpy', 'onnx', 'onnxruntime', 'cv2', 'PIL', 'rich', 'torch', 'openvino'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_every_command_is_in_the_help_and_in_the_readme(edgeseg):
+    from pathlib import Path
+
+    text = parser().format_help()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        assert f"    {name}" in text
+        assert f"edgeseg {name}" in readme
+        assert edgeseg(name, "--help").code == 0
+
+
+def test_doctor_names_what_mends(edgeseg):
+    done = edgeseg("doctor")
+    assert done.code == 0
+    assert "onnxruntime" in done.out
+    edgeseg("doctor", "--install", "paddel").refused("unknown thing to install 'paddel'", "did you mean 'paddle'?")
+
+
+def test_a_closed_pipe_is_quiet(edgeseg):
+    done = subprocess.run(
+        f"{sys.executable} -m edgeseg doctor | true", shell=True, capture_output=True, text=True, check=True
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
