@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _say(record: EpochRecord) -> None:
+    if sys.stderr.isatty():  # the bar is there, and the same lines are in the log
+        return
     print(json.dumps(dataclasses.asdict(record)), file=sys.stderr, flush=True)
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +26,7 @@ from edgeseg.training.state import state_path
 from edgeseg.training.trainer import TrainConfig, Watch, train
 
 SIZE = (64, 36)
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +106,28 @@ def test_a_killed_run_resumes_to_the_same_place(config, tmp_path, epoch, step):
         train(config, Watch(step=stop, epoch=stop_between))
     assert not config.out.exists()
     resumed = train(replace(config, resume=True))
+    assert curve(resumed) == curve(whole)
+    assert equal(weights(resumed.checkpoint), weights(whole.checkpoint))
+
+
+@pytest.mark.slow
+def test_a_process_killed_outright_resumes_to_the_same_place(config, tmp_path):
+    whole = train(replace(config, out=tmp_path / "whole.safetensors", epochs=6))
+    code = (
+        "import sys; from pathlib import Path; from edgeseg.training.trainer import TrainConfig, train; "
+        "data, out = sys.argv[1:]; "
+        "train(TrainConfig(data=data + ',sample:6', val=data, out=Path(out), input_size=(64, 36), epochs=6, batch=4, "
+        "warmup_steps=2, validate_every=2, synthetic_share=0.3, threads=1))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, config.val, str(config.out)], cwd=ROOT)
+    try:
+        until = time.monotonic() + 120
+        while not state_path(config.out).exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    resumed = train(replace(config, epochs=6, resume=True))
     assert curve(resumed) == curve(whole)
     assert equal(weights(resumed.checkpoint), weights(whole.checkpoint))
 
