@@ -124,7 +124,7 @@ def test_gradient_points_the_right_way():
 
 def test_following_the_gradient_mends_the_mask():
     truth, margin = scene()
-    before = float(scl(torch.stack([-margin, margin])[None], truth))
+    before = float(scl(torch.stack([-margin, margin])[None], truth).detach())
     optimizer = torch.optim.SGD([margin], lr=60.0)
     for _ in range(60):
         optimizer.zero_grad()

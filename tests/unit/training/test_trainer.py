@@ -48,6 +48,7 @@ def config(listed, tmp_path):
     return TrainConfig(
         data=f"{listed},sample:6", val=str(listed), out=tmp_path / "out" / "net.safetensors", input_size=SIZE, epochs=3,
         batch=4, warmup_steps=2, validate_every=2, synthetic_share=0.3, threads=1,
+        augmentation=Augmentation(background=0),  # spares painting backdrops
     )  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def test_same_seed_same_curve_and_another_seed_another(config, tmp_path):
     assert curve(first) != curve(other)
 
 
-@pytest.mark.parametrize(("epoch", "step"), [(1, 0), (2, 2), (3, 1)])
+@pytest.mark.parametrize(("epoch", "step"), [(1, 0), (2, 2)])
 def test_a_killed_run_resumes_to_the_same_place(config, tmp_path, epoch, step):
     whole = train(replace(config, out=tmp_path / "whole.safetensors"))
     seen = [0, 0]
@@ -112,7 +113,7 @@ def test_a_killed_run_resumes_to_the_same_place(config, tmp_path, epoch, step):
 
 @pytest.mark.slow
 def test_a_process_killed_outright_resumes_to_the_same_place(config, tmp_path):
-    whole = train(replace(config, out=tmp_path / "whole.safetensors", epochs=6))
+    whole = train(replace(config, out=tmp_path / "whole.safetensors", epochs=6, augmentation=Augmentation()))
     code = (
         "import sys; from pathlib import Path; from edgeseg.training.trainer import TrainConfig, train; "
         "data, out = sys.argv[1:]; "
@@ -127,7 +128,7 @@ def test_a_process_killed_outright_resumes_to_the_same_place(config, tmp_path):
     finally:
         process.kill()
         process.wait()
-    resumed = train(replace(config, epochs=6, resume=True))
+    resumed = train(replace(config, epochs=6, resume=True, augmentation=Augmentation()))
     assert curve(resumed) == curve(whole)
     assert equal(weights(resumed.checkpoint), weights(whole.checkpoint))
 
