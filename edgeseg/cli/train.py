@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edgeseg.cli import _flags, _output
 
 if TYPE_CHECKING:
-    from edgeseg.training.trainer import EpochRecord, TrainResult
+    from edgeseg.training.config import EpochRecord, TrainResult
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     from edgeseg.core import plugins
 
     plugins.require("torch", extra="train", what="training")
-    from edgeseg.training.trainer import TrainConfig, Watch, train
+    from edgeseg.training.config import TrainConfig
+    from edgeseg.training.trainer import Watch, train
 
     config = TrainConfig(
         data=arguments.data,

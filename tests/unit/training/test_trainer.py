@@ -21,9 +21,10 @@ from edgeseg.core.errors import CheckpointError, DataError, EdgesegError
 from edgeseg.data.images import write_jpeg, write_png
 from edgeseg.data.sample import sample
 from edgeseg.training.augmentation import Augmentation
+from edgeseg.training.config import TrainConfig
 from edgeseg.training.pictures import Pictures, open_mix
 from edgeseg.training.state import state_path
-from edgeseg.training.trainer import TrainConfig, Watch, train
+from edgeseg.training.trainer import Watch, train
 
 SIZE = (64, 36)
 ROOT = Path(__file__).parents[3]
@@ -115,7 +116,8 @@ def test_a_killed_run_resumes_to_the_same_place(config, tmp_path, epoch, step):
 def test_a_process_killed_outright_resumes_to_the_same_place(config, tmp_path):
     whole = train(replace(config, out=tmp_path / "whole.safetensors", epochs=6, augmentation=Augmentation()))
     code = (
-        "import sys; from pathlib import Path; from edgeseg.training.trainer import TrainConfig, train; "
+        "import sys; from pathlib import Path; "
+        "from edgeseg.training.config import TrainConfig; from edgeseg.training.trainer import train; "
         "data, out = sys.argv[1:]; "
         "train(TrainConfig(data=data + ',sample:6', val=data, out=Path(out), input_size=(64, 36), epochs=6, batch=4, "
         "warmup_steps=2, validate_every=2, synthetic_share=0.3, threads=1))"
