@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def settings(threads: int) -> Iterator[None]:
-    """Deterministic, with so many threads, freed memory kept; put back afterwards."""
+    """Deterministic, with so many threads, freed memory kept; put back afterwards (but for the C library)."""
     import cv2
 
     torch_threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()

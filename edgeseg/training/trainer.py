@@ -62,6 +62,8 @@ def train(config: TrainConfig, watch: Watch | None = None) -> TrainResult:
         state = _begin(config)
         if config.resume:
             load_state(state_path(config.out), state, fingerprint(config))
+        else:  # a folder that cannot be written is found now, not after the first epoch
+            save_state(state_path(config.out), state, fingerprint(config))
         pictures = Pictures(
             datasets,
             size=config.input_size,
@@ -78,6 +80,8 @@ def train(config: TrainConfig, watch: Watch | None = None) -> TrainResult:
             write(log, "".join(json.dumps(line) + "\n" for line in state.records).encode())
             save_state(state_path(config.out), state, fingerprint(config))
             watch.epoch(record)
+        if final is None and val:  # resumed when all epochs were done, or nothing in the masks counts
+            final = validate(state.average, val, config.input_size)
         save_weights(config.out, state.average, metadata_of(config, final))
         state_path(config.out).unlink(missing_ok=True)
     return TrainResult(config.out, log, tuple(EpochRecord(**line) for line in state.records), final)

@@ -152,6 +152,14 @@ def test_a_full_disk_leaves_the_last_good_state(config, monkeypatch):
     assert curve(train(replace(config, resume=True))) == curve(whole)
 
 
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_learned(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    steps = []
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        train(replace(config, out=tmp_path / "file" / "net.npz"), Watch(step=lambda done, total: steps.append(done)))
+    assert not steps
+
+
 def test_a_full_disk_at_the_end_leaves_the_checkpoint_of_the_run_before(config, monkeypatch):
     before = train(config).checkpoint.read_bytes()
     real = atomic.write_bytes
@@ -166,7 +174,10 @@ def test_a_full_disk_at_the_end_leaves_the_checkpoint_of_the_run_before(config, 
         train(replace(config, seed=5))
     assert config.out.read_bytes() == before
     monkeypatch.undo()
-    assert train(replace(config, seed=5, resume=True)).checkpoint.read_bytes() != before
+    resumed = train(replace(config, seed=5, resume=True))
+    assert resumed.checkpoint.read_bytes() != before
+    assert resumed.final is not None
+    assert resumed.final.miou == resumed.epochs[-1].miou
 
 
 def test_resuming_with_other_settings_or_nothing_is_refused(config):
