@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgeseg.core.errors import EdgesegError, unknown
 from edgeseg.metrics.quality import QualityScores
-from edgeseg.training.augmentation import Augmentation
+from edgeseg.training.augmentation import SYNTHETIC, Augmentation
 from edgeseg.training.losses import cross_entropy, lovasz_softmax
 from edgeseg.training.scl import scl
 from edgeseg.training.state import check_suffix
@@ -50,6 +50,7 @@ class TrainConfig:
         ema: Decay of the moving average of the weights in a step.
         synthetic_share: Share of synthetic pictures in an epoch of a mix; 0 for all in every epoch.
         augmentation: How strong.
+        synthetic_augmentation: How strong for synthetic pictures, which vary by themselves.
         mask_values: Coding of mask files; empty to infer it.
         validate_every: Epochs between validations; the last epoch is always validated.
         seed: Of weights, order and augmentation.
@@ -73,6 +74,7 @@ class TrainConfig:
     ema: float = 0.996
     synthetic_share: float = 0.4
     augmentation: Augmentation = field(default_factory=Augmentation)
+    synthetic_augmentation: Augmentation = SYNTHETIC
     mask_values: str = ""
     validate_every: int = 5
     seed: int = 0
@@ -165,7 +167,8 @@ def fingerprint(config: TrainConfig) -> dict[str, Any]:
         del settings[name]
     settings["data"] = [Path(part).name for part in config.data.split(",")]
     settings["input_size"] = list(config.input_size)
-    settings["augmentation"]["scale"] = list(config.augmentation.scale)
+    for name in ("augmentation", "synthetic_augmentation"):
+        settings[name]["scale"] = list(settings[name]["scale"])
     return settings
 
 

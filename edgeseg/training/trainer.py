@@ -69,6 +69,7 @@ def train(config: TrainConfig, watch: Watch | None = None) -> TrainResult:
             size=config.input_size,
             seed=config.seed,
             settings=config.augmentation,
+            synthetic_settings=config.synthetic_augmentation,
             synthetic_share=config.synthetic_share,
         )
         log = config.out.with_name(config.out.name + ".log.jsonl")
