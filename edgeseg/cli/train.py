@@ -40,6 +40,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="pictures in a step (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=4e-3, metavar="X", help="default: %(default)s")
     parser.add_argument(
+        "--warmup-steps", type=int, default=100, metavar="N", help="in which the rate rises (default: %(default)s)"
+    )
+    parser.add_argument(
         "--synthetic-share", type=float, default=0.4, metavar="X",
         help="share of synthetic pictures in an epoch of a mix, 0 for all of them (default: %(default)s)",
     )  # fmt: skip
@@ -70,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         epochs=arguments.epochs,
         batch=arguments.batch,
         learning_rate=arguments.learning_rate,
+        warmup_steps=arguments.warmup_steps,
         synthetic_share=arguments.synthetic_share,
         mask_values=arguments.mask_values,
         seed=arguments.seed,

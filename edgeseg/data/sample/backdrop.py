@@ -19,7 +19,7 @@ def draw_backdrop(canvas: Canvas, dice: Dice, light: Light) -> None:
     )
     focus = dice.choose((0.0, dice.uniform(0.5, 2.0), dice.uniform(1.5, 4.0), dice.uniform(3.0, 8.0)))
     focus *= canvas.height / 360.0
-    if focus > 2.5:  # half the size is a quarter of the work, and nobody can tell
+    if focus > 1.2:  # half the size is a quarter of the work, and nobody can tell
         small = cv2.resize(canvas.image, (canvas.width // 2, canvas.height // 2), interpolation=cv2.INTER_AREA)
         small = cv2.GaussianBlur(small, (0, 0), focus / 2)
         cv2.resize(small, (canvas.width, canvas.height), dst=canvas.image, interpolation=cv2.INTER_LINEAR)

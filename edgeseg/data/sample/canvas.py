@@ -138,10 +138,14 @@ def limb(points: Sequence[Sequence[float]], radii: Sequence[float]) -> Array:
 
     Bends have to be wider than the tube: where an outline crosses itself, a polygon has a hole.
     """
-    path = smooth(points, steps=8, closed=False)
-    radius = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(radii)), radii).astype(np.float32)
-    along = np.gradient(path, axis=0)
-    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
+    if len(points) == 2:  # straight: most are, and a curve costs more than all the rest
+        path, radius = np.asarray(points, np.float32), np.asarray(radii, np.float32)
+        along = np.broadcast_to(path[1] - path[0], path.shape)
+    else:
+        path = smooth(points, steps=8, closed=False)
+        radius = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(radii)), radii).astype(np.float32)
+        along = np.gradient(path, axis=0)
+    along = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
     across = np.stack([-along[:, 1], along[:, 0]], axis=1) * radius[:, None]
     turn = np.linspace(np.pi / 2, -np.pi / 2, 8, dtype=np.float32)[1:-1, None]
     end = path[-1:] + np.cos(turn) * along[-1:] * radius[-1] + np.sin(turn) * across[-1:]
