@@ -13,11 +13,11 @@ def draw_backdrop(canvas: Canvas, dice: Dice, light: Light) -> None:
     """Fill the whole picture; no person is in it, however much some things look like one."""
     import cv2
 
-    kind = dice.choose(("room",) * 9 + ("street",) * 4 + ("foliage",) * 3 + ("virtual",) * 2 + ("collage",) * 2)
+    kind = dice.choose(("room",) * 9 + ("street",) * 4 + ("foliage",) * 3 + ("virtual",) * 2 + ("collage",))
     {"room": _room, "street": _street, "foliage": _foliage, "virtual": _virtual, "collage": _collage}[kind](
         canvas, dice, light
     )
-    focus = dice.choose((0.0, dice.uniform(0.5, 2.0), dice.uniform(1.5, 4.0), dice.uniform(3.0, 8.0)))
+    focus = dice.choose((0.0, dice.uniform(1.0, 3.0), dice.uniform(2.0, 5.0), dice.uniform(4.0, 9.0)))
     focus *= canvas.height / 360.0
     if focus > 1.2:  # half the size is a quarter of the work, and nobody can tell
         small = cv2.resize(canvas.image, (canvas.width // 2, canvas.height // 2), interpolation=cv2.INTER_AREA)

@@ -84,7 +84,7 @@ PLAIN = Pattern("plain", (0.0, 0.0, 0.0), 1.0, 0.0)
 
 def any_pattern(dice: Dice, scale: float) -> Pattern:
     """Mostly plain; stripes, checks and dots sized for a head of `scale` pixels."""
-    kind = dice.choose(("plain", "plain", "plain", "print", "stripes", "stripes", "checks", "dots"))
+    kind = dice.choose(("plain",) * 6 + ("print", "stripes", "stripes", "checks", "dots"))
     slant = dice.choose((0.0, np.pi / 2, dice.uniform(0, np.pi)))
     return Pattern(kind, any_color(dice), max(3.0, scale * dice.uniform(0.05, 0.25)), slant)
 

@@ -58,7 +58,7 @@ STYLES = (
 def any_head(dice: Dice, frame: Frame, skin: Color, light: Light) -> Head:
     """Roll a head for a place."""
     style = dice.choose(STYLES)
-    headwear = dice.choose(("cap", "beanie", "brim")) if style != "scarf" and dice.chance(0.18) else "none"
+    headwear = dice.choose(("cap", "beanie", "brim")) if style != "scarf" and dice.chance(0.15) else "none"
     if style == "afro" and headwear != "none":
         style = "curls"
     hair = any_color(dice) if style == "scarf" else hair_color(dice)
@@ -318,7 +318,7 @@ def _hat(canvas: Canvas, dice: Dice, head: Head) -> None:
         (0, -0.28),
     ]
     if head.headwear == "brim":
-        brim = oval(0, -0.27, dice.uniform(0.68, 0.95), dice.uniform(0.09, 0.16))
+        brim = oval(0, -0.27, dice.uniform(0.55, 0.8), dice.uniform(0.09, 0.16))
         canvas.fill(frame.place(brim), tint(color, 0.8), person=True)
     canvas.fill(frame.place(smooth(dome)), paint, person=True)
     if head.headwear == "cap":

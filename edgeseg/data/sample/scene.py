@@ -18,9 +18,9 @@ def compose(canvas: Canvas, dice: Dice) -> None:
     """Paint a whole scene: backdrop, one to three people, and what stands before them."""
     light = Light(side=dice.uniform(-1, 1), hardness=dice.uniform(0, 1) ** 2)
     draw_backdrop(canvas, dice, light)
-    count = dice.choose((1,) * 17 + (2, 2, 3))
+    count = dice.choose((1,) * 18 + (2, 3))
     w, h = canvas.width, canvas.height
-    main = dice.choose((dice.uniform(0.22, 0.32), dice.uniform(0.28, 0.45), dice.uniform(0.42, 0.62))) * h
+    main = dice.choose((dice.uniform(0.25, 0.4), dice.uniform(0.32, 0.5), dice.uniform(0.42, 0.6))) * h
     if count > 1:
         main = min(main, 0.4 * h)
     middle = 0.5 + dice.bell(0.1)
@@ -33,12 +33,12 @@ def compose(canvas: Canvas, dice: Dice) -> None:
         y = top + 0.62 * scale
         if scale < 0.8 * main:
             y = min(y + 0.1 * h, 0.6 * h)
-        if dice.chance(0.2):
+        if dice.chance(0.12):
             _chair(canvas, dice, light, x * w, y, scale)
         draw_person(canvas, dice, x=x * w, y=y, scale=scale, light=light)
-    if dice.chance(0.15):
+    if dice.chance(0.07):
         _foreground(canvas, dice, light)
-    if dice.chance(0.35):
+    if dice.chance(0.2):
         _cast_light(canvas, dice)
 
 
@@ -77,7 +77,7 @@ def _foreground(canvas: Canvas, dice: Dice, light: Light) -> None:
     kind = dice.choose(("table", "table", "screen", "cup", "microphone", "pole"))
     color = any_color(dice)
     if kind == "table":
-        edge = dice.uniform(0.8, 0.95) * h
+        edge = dice.uniform(0.86, 0.96) * h
         paint = shaded(dice, color, light, center=w / 2, radius=w, folds=0.1)
         canvas.fill(
             np.array([(0, edge + dice.bell(8)), (w, edge + dice.bell(8)), (w, h + 9), (0, h + 9)], np.float32),
