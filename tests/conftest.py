@@ -57,3 +57,18 @@ def connectnet_weights():
             value = random.normal(0, 0.1, shape)
         weights[name] = value.astype(np.float32)
     return weights
+
+
+@pytest.fixture
+def need_paddle():
+    """Call it: skip unless the separate environment of paddle2onnx has been made."""
+
+    def check() -> None:
+        from edgeseg.checkpoints import paddle_inference
+        from edgeseg.core import environments
+
+        if not environments.is_installed(paddle_inference.ENVIRONMENT):
+            command = paddle_inference.ENVIRONMENT.install_command
+            skip("paddle", f"the paddle environment is not installed: {command}")
+
+    return check

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import CheckpointError
 
 TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The magic number, itself a pickle, that `torch.save` began files with before it wrote zip archives."""
-Array = np.ndarray[Any, Any]
 
 
 def sha256(files: Iterable[Path]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeseg.checkpoints._content import Array
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import CheckpointError
 
 _CONSTANTS: dict[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}

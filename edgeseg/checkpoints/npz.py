@@ -11,7 +11,8 @@ from typing import IO
 import numpy as np
 
 from edgeseg.checkpoints import Checkpoint
-from edgeseg.checkpoints._content import Array, checked_weights, sha256
+from edgeseg.checkpoints._content import checked_weights, sha256
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import CheckpointError
 
 SUFFIXES = (".npz",)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeseg.checkpoints import Checkpoint
-from edgeseg.checkpoints._content import TORCH_LEGACY, Array, checked_weights, sha256
+from edgeseg.checkpoints._content import TORCH_LEGACY, checked_weights, sha256
 from edgeseg.checkpoints._pickle import Ndarray, interpret
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import CheckpointError
 
 SUFFIXES = (".pdparams",)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from edgeseg.checkpoints import Checkpoint
-from edgeseg.checkpoints._content import Array, checked_weights, sha256
+from edgeseg.checkpoints._content import checked_weights, sha256
 from edgeseg.core import plugins
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import CheckpointError
 
 SUFFIXES = (".safetensors",)

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeseg.checkpoints import Checkpoint
-from edgeseg.checkpoints._content import TORCH_LEGACY, Array, checked_weights, sha256
+from edgeseg.checkpoints._content import TORCH_LEGACY, checked_weights, sha256
 from edgeseg.checkpoints.onnx import checked
 from edgeseg.core import plugins
+from edgeseg.core.arrays import Array
 from edgeseg.core.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json as json_module
-import math
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from types import TracebackType
 
 _STYLES = {"good": "green", "bad": "red", "warn": "yellow", "soft": "dim", "": ""}
 
@@ -33,6 +26,9 @@ def note(sentence: str) -> None:
 
 def plain(value: Any) -> Any:
     """Records, paths and NaN as JSON types."""
+    import dataclasses
+    import math
+
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -46,6 +42,8 @@ def plain(value: Any) -> Any:
 
 def json(document: Any) -> None:
     """One JSON document on stdout."""
+    import json as json_module
+
     print(json_module.dumps(plain(document), indent=2, ensure_ascii=False))
 
 
@@ -74,6 +72,8 @@ class Table:
 
     def show(self) -> None:
         """Print it."""
+        import shutil
+
         from rich.console import Console
 
         width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 220
@@ -106,16 +106,40 @@ class Status:
             self._status.update(line)
 
 
-@contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, on a terminal only; yields a function that is told how many are done of how many."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class Progress:
+    """A bar on stderr, on a terminal only; call it with how many are done of how many.
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    Args:
+        what: What is being done.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            columns = (
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeRemainingColumn(),
+            )
+            self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._what, total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)

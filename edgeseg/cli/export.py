@@ -42,6 +42,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--mean", type=_flags.three, metavar="R,G,B", help="mean of the normalisation (x / 255 - mean) / std")
     add("--std", type=_flags.three, metavar="R,G,B", help="std of the normalisation")
     add("--classes", type=_flags.names, metavar="NAMES", help="class names, comma-separated, background first")
+    add("--io-layout", choices=("nhwc", "nchw"), help="layout of a TFLite file's input and output (default: nhwc)")
+    add(
+        "--converter",
+        choices=("edgeseg", "onnx2tf"),
+        help="who writes the TFLite file; onnx2tf is the way out for networks that edgeseg refuses (default: edgeseg)",
+    )
     add("--name", metavar="NAME", help="name of the model's folder (default: the architecture's or the file's)")
     add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
     _flags.add_data(parser, "8 synthetic portraits")
@@ -97,6 +103,11 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
         out=arguments.out,
         gate=_flags.gate(arguments),
         command=arguments.command_line,
+        options={
+            name: getattr(arguments, name)
+            for name in ("io_layout", "converter")
+            if getattr(arguments, name) is not None
+        },
     )
 
 

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         gallery=gallery,
     )
-    with _output.progress("comparing masks") as progress:
+    with _output.Progress("comparing masks") as progress:
         result = verify(request, progress=progress)
     return _show(result, arguments.json)
 

@@ -69,6 +69,8 @@ class Backend(Protocol):
             precision: One of `precisions`; `fp16` means weights stored in half precision.
             out: An existing, empty folder.
 
+        A backend may have more keyword parameters, each with a default, for what only it can be told.
+
         Raises:
             GraphError: The model cannot be lowered; every node that cannot is named.
             MissingDependency: The runtime's package is not installed.

@@ -9,9 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeseg import __version__, backends, checkpoints
+from edgeseg.backends.tflite import fallback as onnx2tf
 from edgeseg.core import environments, plugins
 from edgeseg.core.environments import Environment
 from edgeseg.core.errors import unknown
+
+TOOLS = (onnx2tf.ENVIRONMENT,)
+"""Separate environments that are no checkpoint format."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,17 @@ def doctor() -> list[Check]:
         checks.append(_package("backend", name, backend.package, backend.extra))
     for name in checkpoints.formats():
         checks.append(_checkpoint(name))
+    checks.extend(_environment("tool", tool.name, tool) for tool in TOOLS)
     return checks
 
 
 def installable() -> dict[str, Environment]:
     """The environments that ``doctor --install`` can make, by name."""
-    found = {}
-    for package in (checkpoints.__name__, backends.PACKAGE):
-        for name in plugins.names(package):
-            environment = getattr(plugins.load(package, name), "ENVIRONMENT", None)
-            if environment is not None:
-                found[environment.name] = environment
+    found = {tool.name: tool for tool in TOOLS}
+    for name in checkpoints.formats():
+        environment = getattr(plugins.load(checkpoints.__name__, name), "ENVIRONMENT", None)
+        if environment is not None:
+            found[environment.name] = environment
     return found
 
 
@@ -82,15 +86,19 @@ def _checkpoint(name: str) -> Check:
     module = plugins.load(checkpoints.__name__, name)
     environment: Environment | None = getattr(module, "ENVIRONMENT", None)
     if environment is not None:
-        if environments.is_installed(environment):
-            return Check("checkpoint", name, True, f"environment {environments.folder(environment)}")
-        size = f", {environment.download}" if environment.download else ""
-        return Check("checkpoint", name, False, f"needs an environment of its own{size}", environment.install_command)
+        return _environment("checkpoint", name, environment)
     for package in getattr(module, "PACKAGES", ()):
         check = _package("checkpoint", name, package, getattr(module, "EXTRA", ""))
         if not check.ready:
             return check
     return Check("checkpoint", name, True, "built in")
+
+
+def _environment(kind: str, name: str, environment: Environment) -> Check:
+    if environments.is_installed(environment):
+        return Check(kind, name, True, f"environment {environments.folder(environment)}")
+    size = f", {environment.download}" if environment.download else ""
+    return Check(kind, name, False, f"needs an environment of its own{size}", environment.install_command)
 
 
 def _version(package: str) -> str:

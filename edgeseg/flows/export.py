@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import inspect
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ class ExportRequest:
         out: The folder of all models' artifacts.
         gate: What an artifact has to reach.
         command: The command line, for the manifest.
+        options: What single backends can be told, e.g. ``io_layout`` of `tflite`: the names of further parameters of
+            their `convert`.
     """
 
     model: ModelRequest
@@ -55,6 +58,7 @@ class ExportRequest:
     out: Path = Path("exports")
     gate: Gate = Gate()
     command: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,18 @@ def _checked(request: ExportRequest) -> list[Backend]:
             hint = "edgeseg quantize --int8" if request.precision == "int8" else ", ".join(backend.precisions)
             raise EdgesegError(f"export makes no {request.precision} artifact for {name}", hint)
         chosen.append(backend)
+    for option in request.options:
+        if not any(option in _understood(backend) for backend in chosen):
+            raise EdgesegError(
+                f"none of the targets {', '.join(request.targets)} can be told --{option.replace('_', '-')}",
+                "leave it out, or name a target that can, e.g. --target tflite",
+            )
     return chosen
+
+
+def _understood(backend: Backend) -> set[str]:
+    """The options that a backend's `convert` has beyond those of the protocol."""
+    return set(inspect.signature(backend.convert).parameters) - set(inspect.signature(Backend.convert).parameters)
 
 
 @dataclass(frozen=True)
@@ -175,7 +190,9 @@ class _Work:
         request = self.request
         place = self.folder / f"{backend.name}-{request.precision}"
         with atomic.folder(place) as out:
-            conversion = backend.convert(self.model, self.reference.spec, request.precision, out)
+            options = {name: value for name, value in request.options.items() if name in _understood(backend)}
+            convert: Callable[..., Conversion] = backend.convert
+            conversion = convert(self.model, self.reference.spec, request.precision, out, **options)
             comparison = self._compare(backend, conversion, out)
             document = _manifest(
                 self.reference, conversion, out, backend.name, request.precision, request.command,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeseg import architectures, checkpoints
+from edgeseg.checkpoints import Checkpoint
 from edgeseg.core import plugins
 from edgeseg.core.errors import CheckpointError
 from edgeseg.core.manifest import Source
@@ -66,7 +67,7 @@ def read_model(request: ModelRequest) -> ReferenceModel:
     if read.weights is None:
         assert read.model is not None
         return _from_graph(request, read.model, source, read.notes)
-    arch = request.arch or architectures.recognise(read.weights)
+    arch = request.arch or _recognised(read)
     module = plugins.load(architectures.PACKAGE, arch)
     size = request.size or _size_in(read.metadata) or module.DEFAULT_SIZE
     head = {"head": request.head} if request.head else {}
@@ -81,6 +82,17 @@ def read_model(request: ModelRequest) -> ReferenceModel:
         classes=told.classes or spec.classes,
     )
     return ReferenceModel(model, spec, replace(source, architecture=arch), tuple(read.notes))
+
+
+def _recognised(read: Checkpoint) -> str:
+    try:
+        return architectures.recognise(read.weights or {})
+    except CheckpointError as error:
+        if read.format != "torch":
+            raise
+        raise CheckpointError(
+            error.message, f"{error.hint}; or build it with --model package.module:factory"
+        ) from error
 
 
 def _from_graph(

@@ -94,7 +94,8 @@ class Lane:
 
 def plan_lanes(threads: int = 0) -> tuple[int, int]:
     """How many lanes, and how many CPU threads for the runtimes of each, for `threads` cores (0: all that there are)."""
-    cores = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = threads or available
     lanes = min(4, cores)
     return lanes, max(1, cores // lanes)
 

@@ -36,7 +36,8 @@ def image_input(model: onnx.ModelProto, name: str = "") -> onnx.ValueInfoProto:
     chosen = images if len(images) == 1 else coloured
     if len(chosen) != 1:
         raise GraphError(
-            f"which input takes the image is not clear; the inputs are: {listed}", "name it: --input-name NAME"
+            f"which input takes the image is not clear; the inputs are: {listed}",
+            "edgeseg takes networks with one picture in and one mask out",
         )
     return chosen[0]
 
@@ -88,11 +89,8 @@ def pin_input(
                 "export it with fixed sizes",
             )
     _forget_shapes(pinned)
-    inferred = _inferred(pinned)
-    if is_static(inferred):
-        return inferred
-    # Shapes that the graph computes at run time: the runtime says what comes out, the input size being fixed.
-    for value, shape in zip(pinned.graph.output, _output_shapes(inferred), strict=True):
+    # Shapes may be computed at run time, and inference does not notice all that cannot be: the runtime knows.
+    for value, shape in zip(pinned.graph.output, _output_shapes(pinned), strict=True):
         value.type.tensor_type.shape.CopyFrom(onnx.helper.make_tensor_type_proto(1, shape).tensor_type.shape)
     return _inferred(pinned)
 

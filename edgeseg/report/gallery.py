@@ -102,7 +102,7 @@ def _row(picture: Picture) -> str:
         ("picture", "image/jpeg", write_jpeg(picture.image)),
         ("reference", "image/png", write_png(_coloured(picture.reference))),
         ("artifact", "image/png", write_png(_coloured(picture.artifact))),
-        ("flipped pixels", "image/png", write_png(flip_map(picture))),
+        ("flipped pixels", "image/jpeg", write_jpeg(flip_map(picture))),
     )
     figures = "".join(
         f"<figure><img alt='{label} of {html.escape(picture.name, quote=True)}' loading='lazy' "
@@ -127,7 +127,7 @@ _PAGE = Template("""<!doctype html>
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.2rem; max-width: 1500px; font: 15px/1.45 system-ui, sans-serif;
   color: var(--ink); background: var(--paper); }
-h1 { font-size: 1.35rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.35rem; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; overflow-wrap: anywhere; }
 h3 { font-size: .95rem; margin: 0 0 .4rem; overflow-wrap: anywhere; }
 h3 small { display: block; font-weight: normal; color: var(--soft); }
 p, footer { color: var(--soft); }

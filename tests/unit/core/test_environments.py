@@ -72,6 +72,7 @@ def test_our_packages_and_folder_stay_out(tool: Environment, tmp_path: Path, mon
     assert environments.run(tool, ["-c", "import numpy"], timeout_s=30).returncode != 0
 
 
+@pytest.mark.slow
 def test_without_uv_the_venv_module_and_pip_do_it(tool: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "_uv", lambda: "")
     environments.install(tool)

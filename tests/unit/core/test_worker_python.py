@@ -11,6 +11,7 @@ PATTERNS = (
     "core/*.py",
     "backends/*.py",
     "backends/tflite/__init__.py",
+    "backends/tflite/runtime.py",
     "data/__init__.py",
     "data/preprocess.py",
     "data/predictor.py",
