@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgeseg.cli import _output
 
 if TYPE_CHECKING:
-    from edgeseg.flows.rows import Row, Summary
+    from edgeseg.flows.bench.rows import Row, Summary
 
 _STATES = {"✓": "good", "!": "warn", "✗": "bad"}
 

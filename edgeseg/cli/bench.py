@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgeseg.cli import _bench_table, _flags, _output
 
 if TYPE_CHECKING:
-    from edgeseg.flows.bench import BenchRequest, BenchResult
+    from edgeseg.flows.bench.session import BenchRequest, BenchResult
 
 
 def seconds(text: str) -> float:
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     """``edgeseg bench``."""
     if arguments.self_test:
         return _self_test(arguments)
-    from edgeseg.flows.bench import bench
+    from edgeseg.flows.bench.session import bench
 
     code, documents = 0, []
     for request in _requests(arguments):
@@ -90,7 +90,7 @@ _WHY = {
 
 
 def _document(result: BenchResult) -> dict[str, object]:
-    from edgeseg.flows.lines import line
+    from edgeseg.flows.bench.lines import line
 
     summary = result.summary
     return {
@@ -107,8 +107,8 @@ def _document(result: BenchResult) -> dict[str, object]:
 
 def _requests(arguments: argparse.Namespace) -> list[BenchRequest]:
     """One request a device: the flags, then the suite, then the defaults."""
-    from edgeseg.flows.bench import RESULTS, BenchRequest
-    from edgeseg.flows.suite import Suite, read_suite
+    from edgeseg.flows.bench.session import RESULTS, BenchRequest
+    from edgeseg.flows.bench.suite import Suite, read_suite
 
     suite = read_suite(arguments.suite) if arguments.suite else Suite()
 
@@ -137,7 +137,7 @@ def _requests(arguments: argparse.Namespace) -> list[BenchRequest]:
 
 
 def _self_test(arguments: argparse.Namespace) -> int:
-    from edgeseg.flows.self_test import SelfTestRequest, self_test
+    from edgeseg.flows.bench.self_test import SelfTestRequest, self_test
 
     request = SelfTestRequest(
         artifact=arguments.artifacts[0] if arguments.artifacts else None,

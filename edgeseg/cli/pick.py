@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """``edgeseg pick``."""
-    from edgeseg.flows.bench import RESULTS
+    from edgeseg.flows.bench.session import RESULTS
     from edgeseg.flows.pick import PickRequest, pick
 
     result = pick(

@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """``edgeseg report``."""
-    from edgeseg.flows.bench import RESULTS
+    from edgeseg.flows.bench.session import RESULTS
     from edgeseg.flows.report import ReportRequest, report
 
     page = arguments.html

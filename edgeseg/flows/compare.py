@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.core.errors import EdgesegError
-from edgeseg.flows import latest
-from edgeseg.flows.latest import Latest
+from edgeseg.flows.bench import latest
+from edgeseg.flows.bench.latest import Latest
 from edgeseg.metrics.latency import Interval, independent_ratio
 
 

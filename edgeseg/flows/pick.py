@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.core.errors import EdgesegError
-from edgeseg.flows import latest
-from edgeseg.flows.latest import Latest
-from edgeseg.flows.rows import Row
+from edgeseg.flows.bench import latest
+from edgeseg.flows.bench.latest import Latest
+from edgeseg.flows.bench.rows import Row
 
 EQUAL_MIOU = 0.001
 """Dataset mIoU closer than this is as good: a tenth of a point, the gate of `verify`."""

@@ -10,9 +10,9 @@ import numpy as np
 
 from edgeseg.core import atomic
 from edgeseg.core.errors import EdgesegError
-from edgeseg.flows import gallery_file, latest
-from edgeseg.flows.latest import Latest
-from edgeseg.flows.lines import line
+from edgeseg.flows.bench import gallery_file, latest
+from edgeseg.flows.bench.latest import Latest
+from edgeseg.flows.bench.lines import line
 from edgeseg.flows.pick import EQUAL_MIOU
 from edgeseg.metrics import pareto
 from edgeseg.report import page, tables
@@ -157,7 +157,7 @@ def _facts(rows: Sequence[Latest]) -> tuple[tuple[str, str], ...]:
 
 
 def _background(rows: Sequence[Latest]) -> str:
-    from edgeseg.flows.results import Round
+    from edgeseg.flows.bench.results import Round
 
     shares = [
         one.slice.conditions.background

@@ -22,7 +22,7 @@ import numpy as np
 from edgeseg import devices
 from edgeseg.core import manifest
 from edgeseg.core.job import Command
-from edgeseg.flows.variants import variants
+from edgeseg.flows.bench.variants import variants
 from edgeseg.metrics.latency import paired_ratio
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgeseg.core.measurement import Conditions, Hello, Loaded, Slice
-from edgeseg.flows import gallery_file
-from edgeseg.flows.accuracy import Worst
-from edgeseg.flows.results import Accuracy, Cold, End, Round, Session, Sustained, Variant, Writer
+from edgeseg.flows.bench import gallery_file
+from edgeseg.flows.bench.accuracy import Worst
+from edgeseg.flows.bench.results import Accuracy, Cold, End, Round, Session, Sustained, Variant, Writer
 from edgeseg.metrics.latency import Interval
 from edgeseg.metrics.quality import AgreementScores, QualityScores
 

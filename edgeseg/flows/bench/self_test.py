@@ -8,11 +8,11 @@ from pathlib import Path
 
 from edgeseg import devices
 from edgeseg.core.errors import EdgesegError
-from edgeseg.flows.crew import Crew, Mate
-from edgeseg.flows.results import Failure, Round
-from edgeseg.flows.rows import ratio_to
-from edgeseg.flows.timing import Plan, run
-from edgeseg.flows.variants import find, variants
+from edgeseg.flows.bench.crew import Crew, Mate
+from edgeseg.flows.bench.results import Failure, Round
+from edgeseg.flows.bench.rows import ratio_to
+from edgeseg.flows.bench.timing import Plan, run
+from edgeseg.flows.bench.variants import find, variants
 from edgeseg.metrics.latency import Interval, verdict
 
 SLOWDOWNS = (1.0, 1.05, 1.2)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeseg.flows.results import Session
-from edgeseg.flows.rows import Row
+from edgeseg.flows.bench.results import Session
+from edgeseg.flows.bench.rows import Row
 from edgeseg.report.tables import Line
 
 

@@ -12,11 +12,11 @@ from edgeseg.core.errors import ArtifactError, EdgesegError
 from edgeseg.core.manifest import Manifest, Source
 from edgeseg.core.spec import ModelSpec
 from edgeseg.devices import cpu
-from edgeseg.flows import results
-from edgeseg.flows.bench import BenchRequest, bench
-from edgeseg.flows.results import End, Round
-from edgeseg.flows.self_test import SelfTestRequest, self_test
-from edgeseg.flows.variants import baseline_of, find, variants
+from edgeseg.flows.bench import results
+from edgeseg.flows.bench.results import End, Round
+from edgeseg.flows.bench.self_test import SelfTestRequest, self_test
+from edgeseg.flows.bench.session import BenchRequest, bench
+from edgeseg.flows.bench.variants import baseline_of, find, variants
 
 SPEC = ModelSpec("m", 64, 32, "x", "y")
 

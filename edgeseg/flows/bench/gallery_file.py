@@ -14,7 +14,7 @@ from edgeseg.core import atomic
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import EdgesegError
 from edgeseg.data.images import write_jpeg, write_png
-from edgeseg.flows.accuracy import Worst
+from edgeseg.flows.bench.accuracy import Worst
 
 WIDTH = 480
 """Pictures are kept no wider than this."""

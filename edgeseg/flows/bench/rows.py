@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeseg.flows.results import Accuracy, Cold, End, Failure, Recording, Round, Session, Sustained, Variant
+from edgeseg.flows.bench.results import Accuracy, Cold, End, Failure, Recording, Round, Session, Sustained, Variant
 from edgeseg.metrics import latency as statistics
 from edgeseg.metrics.latency import Interval, Latency
 from edgeseg.metrics.quality import AgreementScores, QualityScores

@@ -10,7 +10,7 @@ from edgeseg.core.device import Device, Worker, WorkerLost
 from edgeseg.core.job import Command, Item
 from edgeseg.core.manifest import Artifact
 from edgeseg.core.measurement import Answer, Failed, Loaded, Slice
-from edgeseg.flows.results import Cold, Failure, Variant
+from edgeseg.flows.bench.results import Cold, Failure, Variant
 
 
 @dataclass(frozen=True)

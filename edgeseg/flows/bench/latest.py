@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.core.errors import EdgesegError
-from edgeseg.flows import results
-from edgeseg.flows.results import BadLine, Recording
-from edgeseg.flows.rows import Row, Summary, summarize
+from edgeseg.flows.bench import results
+from edgeseg.flows.bench.results import BadLine, Recording
+from edgeseg.flows.bench.rows import Row, Summary, summarize
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from edgeseg.core import manifest
 from edgeseg.core.errors import ArtifactError, unknown
 from edgeseg.core.manifest import MANIFEST, REFERENCE, Artifact
-from edgeseg.flows.crew import Mate
-from edgeseg.flows.results import Variant
+from edgeseg.flows.bench.crew import Mate
+from edgeseg.flows.bench.results import Variant
 
 
 def find(folders: Sequence[Path], exports: Path) -> list[Artifact]:

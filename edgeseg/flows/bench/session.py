@@ -17,11 +17,11 @@ from edgeseg.core.device import Device
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
-from edgeseg.flows import accuracy, gallery_file, results, sustain, timing
-from edgeseg.flows.crew import Crew, Mate
-from edgeseg.flows.results import Cold, End, Failure, Recording, Round, Session, Sustained, Writer
-from edgeseg.flows.rows import Summary, summarize
-from edgeseg.flows.variants import baseline_of, common_reference, find, variants
+from edgeseg.flows.bench import accuracy, gallery_file, results, sustain, timing
+from edgeseg.flows.bench.crew import Crew, Mate
+from edgeseg.flows.bench.results import Cold, End, Failure, Recording, Round, Session, Sustained, Writer
+from edgeseg.flows.bench.rows import Summary, summarize
+from edgeseg.flows.bench.variants import baseline_of, common_reference, find, variants
 
 FRAMES = 4
 """Pictures that the timed runs take in turn."""

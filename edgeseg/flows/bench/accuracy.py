@@ -16,8 +16,8 @@ from edgeseg.core.manifest import Artifact
 from edgeseg.core.measurement import Mask
 from edgeseg.data.dataset import Dataset, Sample
 from edgeseg.data.predictor import Predictor
-from edgeseg.flows.crew import Crew, Mate
-from edgeseg.flows.results import Accuracy
+from edgeseg.flows.bench.crew import Crew, Mate
+from edgeseg.flows.bench.results import Accuracy
 from edgeseg.metrics.confusion import mean_iou
 from edgeseg.metrics.latency import Interval
 from edgeseg.metrics.quality import Agreement, Quality, agree, measure

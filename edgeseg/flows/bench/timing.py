@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeseg.flows.crew import Crew, Mate
-from edgeseg.flows.results import Round
-from edgeseg.flows.rows import ratio_to, resampled
+from edgeseg.flows.bench.crew import Crew, Mate
+from edgeseg.flows.bench.results import Round
+from edgeseg.flows.bench.rows import ratio_to, resampled
 from edgeseg.metrics.latency import MIN_LOADS, summarize
 
 SLICE_S = 0.04

@@ -2,11 +2,11 @@ import pytest
 
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.measurement import Hello
-from edgeseg.flows import latest, results
+from edgeseg.flows.bench import latest, results
+from edgeseg.flows.bench.rows import summarize
 from edgeseg.flows.compare import CompareRequest, compare
 from edgeseg.flows.pick import PickRequest, pick
 from edgeseg.flows.report import ReportRequest, report
-from edgeseg.flows.rows import summarize
 
 MODELS = {
     "onnx-fp32": (12.0, 0.93),

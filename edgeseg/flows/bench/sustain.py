@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgeseg.flows.crew import Crew, Mate
-from edgeseg.flows.results import Sustained
+from edgeseg.flows.bench.crew import Crew, Mate
+from edgeseg.flows.bench.results import Sustained
 
 STRETCH_S = 60.0
 SLICE_S = 1.0
