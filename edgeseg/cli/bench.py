@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
             code = 130
             break
     if arguments.json:
-        _output.json({"benches": [_document(result) for result in documents]})
+        _output.json({"benches": [document(result) for result in documents]})
     return code
 
 
@@ -89,7 +89,8 @@ _WHY = {
 }
 
 
-def _document(result: BenchResult) -> dict[str, object]:
+def document(result: BenchResult) -> dict[str, object]:
+    """The result for ``--json``."""
     from edgeseg.flows.bench.lines import line
 
     summary = result.summary
