@@ -53,7 +53,8 @@ class OnnxSession:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Infer once."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+        values = self._session.run(self._outputs, dict(feeds))
+        return dict(zip(self._outputs, values))  # noqa: B905 - Python 3.9, on which the worker runs, has no `strict`
 
     def close(self) -> None:
         """Give back the session's memory."""

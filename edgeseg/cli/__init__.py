@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from edgeseg import __version__
-from edgeseg.cli import demo, doctor, export, quantize, verify
+from edgeseg.cli import bench, compare, demo, doctor, export, pick, quantize, report, verify
 from edgeseg.cli._output import complain
 from edgeseg.core.errors import EdgesegError
 
-COMMANDS = (export, quantize, verify, doctor, demo)
+COMMANDS = (export, quantize, verify, bench, report, compare, pick, doctor, demo)
 """In the order of the help: the way of the work."""
 
 DONE, CHANGE_SOMETHING, INTERRUPTED = 0, 1, 130

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgeseg.cli import _output, export, verify
+from edgeseg.cli import _bench_table, _output, bench, export, verify
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +28,18 @@ def run(arguments: argparse.Namespace) -> int:
             {
                 "exports": [export.document(exported) for exported in result.exports],
                 "verify": verify.document(result.verified),
+                "bench": bench.document(result.benched),
+                "report": result.page,
             }
         )
     else:
         for exported in result.exports:
             export.table(exported)
         verify.table(result.verified)
+        _bench_table.show(result.benched.summary)
+        if result.page is not None:
+            _output.note(f"the report is in {result.page}")
+        else:
+            _output.note("no report page without plotly: pip install 'edgeseg[report]'")
     codes = [export.code(exported) for exported in result.exports]
     return max([*codes, verify.code(result.verified)])

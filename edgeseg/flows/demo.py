@@ -1,4 +1,4 @@
-"""All of edgeseg on the network that it carries: export to every installed runtime, verify, look at the masks."""
+"""All of edgeseg on the network that it carries: export to every installed runtime, verify, bench, report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from pathlib import Path
 
 from edgeseg import backends
 from edgeseg.assets import bundled
+from edgeseg.core.errors import MissingDependency
+from edgeseg.flows.bench.session import BenchRequest, BenchResult, bench
 from edgeseg.flows.export import ExportRequest, ExportResult, export
 from edgeseg.flows.model import ModelRequest
+from edgeseg.flows.report import ReportRequest, report
 from edgeseg.flows.verify import VerifyRequest, VerifyResult, verify
 
 PRECISIONS = ("fp32", "fp16")
 IMAGES = 24
+BENCH_S = 20.0
+"""Budget of the timed rounds: enough for a first look, `edgeseg bench` takes 60 by itself."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,15 @@ class DemoResult:
     Attributes:
         exports: One a precision.
         verified: All artifacts together against the reference.
+        benched: All artifacts on this CPU.
+        page: The report; None where the plotting library is not installed.
         missing: Backends whose runtime is not installed.
     """
 
     exports: tuple[ExportResult, ...]
     verified: VerifyResult
+    benched: BenchResult
+    page: Path | None
     missing: tuple[str, ...]
 
 
@@ -58,5 +67,21 @@ def demo(
     verified = verify(
         VerifyRequest(folders, data=f"sample:{IMAGES}", gallery=out / "masks.html"), say=say, progress=progress
     )
+    say("measuring IoU against latency")
+    benched = bench(
+        BenchRequest(
+            artifacts=folders,
+            data=f"sample:{IMAGES}",
+            budget_s=BENCH_S,
+            out=out / "results",
+            exports=out,
+            command=command,
+        )
+    )
+    page: Path | None = out / "report.html"
+    try:
+        report(ReportRequest((out / "results",), page))
+    except MissingDependency:
+        page = None
     missing = tuple(name for name in backends.names() if name not in ready)
-    return DemoResult(tuple(exports), verified, missing)
+    return DemoResult(tuple(exports), verified, benched, page, missing)

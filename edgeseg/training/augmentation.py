@@ -46,6 +46,13 @@ class Augmentation:
     background: float = 0.1
 
 
+SYNTHETIC = Augmentation(
+    scale=(0.9, 1.2), angle_deg=4.0, shift=0.05, brightness=12.0, contrast=0.12, saturation=0.2, tint=0.05,
+    blur=0.0, noise=0.0, background=0.0,
+)  # fmt: skip
+"""For synthetic pictures: each is a scene of its own already, with its own camera."""
+
+
 def augment(
     image: Array,
     mask: Array,

@@ -12,7 +12,7 @@ from torch import Tensor
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import DataError
 from edgeseg.data.dataset import Dataset, Sample, ahead, open_dataset
-from edgeseg.training.augmentation import Augmentation, augment
+from edgeseg.training.augmentation import SYNTHETIC, Augmentation, augment
 
 _BACKDROPS = 96
 _STREAM_ORDER, _STREAM_PICTURE, _STREAM_BACKDROP = 0, 1, 2
@@ -53,6 +53,7 @@ class Pictures:
         size: (width, height) of the network's input. Larger pictures are kept at 2.5 times that.
         seed: Seed of order and augmentation.
         settings: Strength of the augmentation.
+        synthetic_settings: The same for synthetic pictures.
         synthetic_share: Share of synthetic pictures in an epoch where photos and synthetic pictures are mixed; each
             epoch then shows all photos and the next synthetic ones in turn. 0 shows everything in every epoch.
 
@@ -67,11 +68,12 @@ class Pictures:
         size: tuple[int, int],
         seed: int,
         settings: Augmentation,
+        synthetic_settings: Augmentation = SYNTHETIC,
         synthetic_share: float = 0.0,
     ) -> None:
         self._size = size
         self._seed = seed
-        self._settings = settings
+        self._settings = (settings, synthetic_settings)
         self._share = synthetic_share
         self._photos = [
             self._kept(sample) for dataset in datasets if not dataset.synthetic for sample in dataset.stream()
@@ -139,7 +141,7 @@ class Pictures:
             image, mask = (self._synthetic if synthetic else self._photos)[place]
             rng = np.random.default_rng([self._seed, _STREAM_PICTURE, number, start + step])
             backdrop = None if synthetic or not self._backdrops else self._backdrops[rng.integers(len(self._backdrops))]
-            image, mask = augment(image, mask, self._size, rng, self._settings, backdrop)
+            image, mask = augment(image, mask, self._size, rng, self._settings[synthetic], backdrop)
             images.append(image)
             masks.append(mask)
         # The memory stays in height-width-channel order, which is what the convolutions are fastest with.

@@ -13,13 +13,13 @@ def draw_backdrop(canvas: Canvas, dice: Dice, light: Light) -> None:
     """Fill the whole picture; no person is in it, however much some things look like one."""
     import cv2
 
-    kind = dice.choose(("room", "room", "room", "room", "street", "street", "foliage", "virtual", "collage", "collage"))
+    kind = dice.choose(("room",) * 9 + ("street",) * 4 + ("foliage",) * 3 + ("virtual",) * 2 + ("collage",))
     {"room": _room, "street": _street, "foliage": _foliage, "virtual": _virtual, "collage": _collage}[kind](
         canvas, dice, light
     )
-    focus = dice.choose((0.0, 0.0, dice.uniform(0.5, 2.0), dice.uniform(2.0, 7.0)))
+    focus = dice.choose((0.0, dice.uniform(1.0, 3.0), dice.uniform(2.0, 5.0), dice.uniform(4.0, 9.0)))
     focus *= canvas.height / 360.0
-    if focus > 2.5:  # half the size is a quarter of the work, and nobody can tell
+    if focus > 1.2:  # half the size is a quarter of the work, and nobody can tell
         small = cv2.resize(canvas.image, (canvas.width // 2, canvas.height // 2), interpolation=cv2.INTER_AREA)
         small = cv2.GaussianBlur(small, (0, 0), focus / 2)
         cv2.resize(small, (canvas.width, canvas.height), dst=canvas.image, interpolation=cv2.INTER_LINEAR)
@@ -55,8 +55,25 @@ def _room(canvas: Canvas, dice: Dice, light: Light) -> None:
         _bricks(canvas, dice, wall)
     if dice.chance(0.5):
         _thing(canvas, box(0, h * dice.uniform(0.7, 0.9), w, h), tint(wall, dice.uniform(0.4, 0.8)))
-    items = [_window, _shelf, _door, _frame, _frame, _lamp, _plant, _curtain, _hung_coat, _cabinet, _vase]
-    for _ in range(dice.integer(1, 6)):
+    items = [
+        _window,
+        _shelf,
+        _door,
+        _frame,
+        _frame,
+        _lamp,
+        _plant,
+        _plant,
+        _curtain,
+        _curtain,
+        _cabinet,
+        _door,
+        _window,
+        _shelf,
+        _hung_coat,
+        _vase,
+    ]
+    for _ in range(dice.integer(1, 5)):
         dice.choose(items)(canvas, dice, light)
 
 
@@ -309,7 +326,7 @@ def _collage(canvas: Canvas, dice: Dice, light: Light) -> None:
     """Clutter without sense: overlapping boxes, ovals and blobs with patterns, in any colour, skin and hair too."""
     w, h = canvas.width, canvas.height
     _wall(canvas, dice, light, any_color(dice))
-    for _ in range(dice.integer(6, 26)):
+    for _ in range(dice.integer(4, 16)):
         x, y = dice.uniform(-0.1, 1.1) * w, dice.uniform(-0.1, 1.1) * h
         a, b = dice.uniform(0.02, 0.25) * w, dice.uniform(0.03, 0.35) * h
         shape = dice.integer(0, 2)

@@ -69,8 +69,8 @@ def _expose(scene: Labels, dice: Dice) -> Any:
     import cv2
 
     height, width = scene.shape[:2]
-    gain, contrast, gamma = float(np.exp(dice.bell(0.18))), dice.uniform(0.7, 1.2), float(np.exp(dice.bell(0.15)))
-    if dice.chance(0.08):
+    gain, contrast, gamma = float(np.exp(dice.bell(0.14))), dice.uniform(0.7, 1.2), float(np.exp(dice.bell(0.15)))
+    if dice.chance(0.04):
         gain *= dice.uniform(0.4, 0.65)
     warm = dice.bell(0.08)
     levels = np.arange(256, dtype=np.float32) / np.float32(255)

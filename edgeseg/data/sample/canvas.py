@@ -14,7 +14,7 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 Labels = np.ndarray[Any, np.dtype[np.uint8]]
 Color = tuple[float, float, float]
 Paint = Callable[[int, int, int, int], Array]
-"""Colours for a rectangle (left, top, width, height): float32 ``[height, width, 3]`` or ``[1, 1, 3]``, 0..255."""
+"""Colours for a rectangle (left, top, width, height): float32 ``[height, width, 3]``, from 0."""
 
 _SUBPIXEL_BITS = 4
 
@@ -67,11 +67,13 @@ class Canvas:
             alpha = cv2.GaussianBlur(alpha, (0, 0), soft)
         where = (slice(top, bottom), slice(left, right))
         here = self.image[where]
-        color: Any = paint(left, top, right - left, bottom - top) if callable(paint) else np.array(paint, np.float32)
-        mixed = color - here
-        mixed *= (alpha.astype(np.float32) * np.float32(opacity / 255.0))[..., None]
-        mixed += here
-        self.image[where] = cv2.convertScaleAbs(np.maximum(mixed, 0, out=mixed))
+        if callable(paint):
+            over: Any = cv2.convertScaleAbs(paint(left, top, right - left, bottom - top))
+        else:
+            over = np.empty_like(here)
+            over[:] = np.rint(paint)
+        weight = alpha.astype(np.float32) * np.float32(opacity / 255.0)
+        self.image[where] = cv2.blendLinear(over, here, weight, 1 - weight)
         if person is True:
             self.coverage[where] = np.maximum(self.coverage[where], alpha)
         elif person is False:
@@ -136,10 +138,14 @@ def limb(points: Sequence[Sequence[float]], radii: Sequence[float]) -> Array:
 
     Bends have to be wider than the tube: where an outline crosses itself, a polygon has a hole.
     """
-    path = smooth(points, steps=8, closed=False)
-    radius = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(radii)), radii).astype(np.float32)
-    along = np.gradient(path, axis=0)
-    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
+    if len(points) == 2:  # straight: most are, and a curve costs more than all the rest
+        path, radius = np.asarray(points, np.float32), np.asarray(radii, np.float32)
+        along = np.broadcast_to(path[1] - path[0], path.shape)
+    else:
+        path = smooth(points, steps=8, closed=False)
+        radius = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(radii)), radii).astype(np.float32)
+        along = np.gradient(path, axis=0)
+    along = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
     across = np.stack([-along[:, 1], along[:, 0]], axis=1) * radius[:, None]
     turn = np.linspace(np.pi / 2, -np.pi / 2, 8, dtype=np.float32)[1:-1, None]
     end = path[-1:] + np.cos(turn) * along[-1:] * radius[-1] + np.sin(turn) * across[-1:]

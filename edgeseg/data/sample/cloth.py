@@ -84,7 +84,7 @@ PLAIN = Pattern("plain", (0.0, 0.0, 0.0), 1.0, 0.0)
 
 def any_pattern(dice: Dice, scale: float) -> Pattern:
     """Mostly plain; stripes, checks and dots sized for a head of `scale` pixels."""
-    kind = dice.choose(("plain", "plain", "plain", "print", "stripes", "stripes", "checks", "dots"))
+    kind = dice.choose(("plain",) * 6 + ("print", "stripes", "stripes", "checks", "dots"))
     slant = dice.choose((0.0, np.pi / 2, dice.uniform(0, np.pi)))
     return Pattern(kind, any_color(dice), max(3.0, scale * dice.uniform(0.05, 0.25)), slant)
 
@@ -114,6 +114,8 @@ def shaded(
     """
 
     def paint(left: int, top: int, width: int, height: int) -> Array:
+        import cv2
+
         x = np.arange(left, left + width, dtype=np.float32)[None, :]
         y = np.arange(top, top + height, dtype=np.float32)[:, None]
         u = np.clip((x - np.float32(center)) / np.float32(radius), -1.3, 1.3)
@@ -124,15 +126,16 @@ def shaded(
             strands = clouds(dice, width, max(2, height // 6), (max(8, width // 4),))  # along the fall of the hair
             rows = np.arange(height) * strands.shape[0] // height
             bright = bright + grain * strands[rows, :, 0]
-        bright = np.broadcast_to(bright, (height, width))[..., None].astype(np.float32)
-        base = np.array(color, np.float32)[None, None]
+        bright = np.maximum(np.broadcast_to(bright, (height, width)), 0).astype(np.float32)
+        if pattern.kind == "plain":
+            lit: Array = cv2.merge([bright * np.float32(level) for level in color])
+            return lit
         if pattern.kind == "print":
-            share = np.clip(clouds(dice, width, height, (6, 13)) * 6, 0, 1)
-            base = base + (np.array(pattern.color, np.float32) - base) * share
-        elif pattern.kind != "plain":
-            share = pattern.weave(x, y)[..., None]
-            base = base + (np.array(pattern.color, np.float32) - base) * share
-        painted: Array = np.maximum(base * bright, 0)
-        return painted
+            share = np.clip(clouds(dice, width, height, (6, 13))[..., 0] * 6, 0, 1)
+        else:
+            share = pattern.weave(x, y)
+        levels = zip(color, pattern.color, strict=True)
+        printed: Array = cv2.merge([(np.float32(one) + np.float32(two - one) * share) * bright for one, two in levels])
+        return printed
 
     return paint

@@ -54,7 +54,9 @@ class Dice:
     def bells(self, *shape: int) -> Array:
         """Float32 noise of the given shape: mean 0, standard deviation 1, the sum of four bytes each."""
         count = int(np.prod(shape))
-        raw = np.atleast_1d(self._bits.random_raw((count + 1) // 2)).astype("<u8").view(np.uint8)
-        total = raw.reshape(-1, 4).sum(axis=1, dtype=np.uint16)[:count]
+        raw = np.atleast_1d(self._bits.random_raw((count + 1) // 2)).astype("<u8").view("<u4")[:count]
+        # Two bytes at a time in one word: NumPy's own sum over an axis of four takes ten times as long.
+        pairs = (raw & 0x00FF00FF) + ((raw >> 8) & 0x00FF00FF)
+        total = (pairs & 0xFFFF) + (pairs >> 16)
         noise: Array = (total.astype(np.float32) - np.float32(510.0)) / np.float32(147.8)
         return noise.reshape(shape)

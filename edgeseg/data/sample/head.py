@@ -58,7 +58,7 @@ STYLES = (
 def any_head(dice: Dice, frame: Frame, skin: Color, light: Light) -> Head:
     """Roll a head for a place."""
     style = dice.choose(STYLES)
-    headwear = dice.choose(("cap", "beanie", "brim")) if style != "scarf" and dice.chance(0.22) else "none"
+    headwear = dice.choose(("cap", "beanie", "brim")) if style != "scarf" and dice.chance(0.15) else "none"
     if style == "afro" and headwear != "none":
         style = "curls"
     hair = any_color(dice) if style == "scarf" else hair_color(dice)
@@ -144,7 +144,7 @@ def draw_front(canvas: Canvas, dice: Dice, head: Head) -> None:
     if head.style not in ("scarf",) and dice.chance(0.25):
         _beard(canvas, dice, head, outline)
     _hair_front(canvas, dice, head)
-    if dice.chance(0.06):
+    if dice.chance(0.04):
         mask = smooth([(-0.34, 0.02), (0, -0.03), (0.34, 0.02), (0.28, 0.38), (0, 0.52), (-0.28, 0.38)])
         canvas.fill(frame.place(mask), any_color(dice), person=True)
     if dice.chance(0.38):
@@ -276,9 +276,9 @@ def _hair_front(canvas: Canvas, dice: Dice, head: Head) -> None:
                     [(hand * 0.36, -0.2), (hand * 0.42, 0.3), (hand * dice.uniform(0.3, 0.5), end)], (0.06, 0.1, 0.03)
                 )
                 canvas.fill(frame.place(_ragged(dice, lock, 0.008)), paint, person=True, soft=0.01 * frame.scale)
-    for _ in range(dice.integer(0, 6)):  # single strands that stand off
+    for _ in range(dice.integer(0, 3)):  # single strands that stand off
         x = dice.uniform(-0.4, 0.4)
-        strand = limb([(x, -0.45), (x * 1.25, -0.56), (x * 1.4 + dice.uniform(-0.1, 0.1), -0.6)], (0.012, 0.006))
+        strand = limb([(x, -0.45), (x * 1.25, -0.56), (x * 1.4 + dice.uniform(-0.1, 0.1), -0.6)], (0.01, 0.004))
         canvas.fill(frame.place(strand), head.hair, person=True, opacity=0.8)
 
 
@@ -318,7 +318,7 @@ def _hat(canvas: Canvas, dice: Dice, head: Head) -> None:
         (0, -0.28),
     ]
     if head.headwear == "brim":
-        brim = oval(0, -0.27, dice.uniform(0.68, 0.95), dice.uniform(0.09, 0.16))
+        brim = oval(0, -0.27, dice.uniform(0.55, 0.8), dice.uniform(0.09, 0.16))
         canvas.fill(frame.place(brim), tint(color, 0.8), person=True)
     canvas.fill(frame.place(smooth(dome)), paint, person=True)
     if head.headwear == "cap":

@@ -11,7 +11,7 @@ from edgeseg.data.sample.cloth import Light, Pattern, any_color, any_pattern, sh
 from edgeseg.data.sample.dice import Dice
 from edgeseg.data.sample.head import any_head, draw_back, draw_front
 
-ARM_POSES = ("down",) * 7 + ("lap", "lap", "akimbo", "akimbo", "chin", "wave", "ear", "cross")
+ARM_POSES = ("down",) * 16 + ("lap", "lap", "akimbo", "akimbo", "chin", "wave", "ear", "cross")
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,21 @@ import numpy as np
 
 from edgeseg.data.sample.backdrop import box, draw_backdrop
 from edgeseg.data.sample.canvas import Canvas, Frame, limb, oval, smooth
-from edgeseg.data.sample.cloth import Light, any_color, any_pattern, shaded, tint
+from edgeseg.data.sample.cloth import Light, any_color, shaded, tint
 from edgeseg.data.sample.dice import Dice
 from edgeseg.data.sample.person import draw_person
+
+CHAIRS = ((34.0, 34.0, 38.0), (58.0, 58.0, 62.0), (104.0, 106.0, 110.0), (96.0, 74.0, 56.0), (70.0, 84.0, 104.0))
+"""What back rests are covered with."""
 
 
 def compose(canvas: Canvas, dice: Dice) -> None:
     """Paint a whole scene: backdrop, one to three people, and what stands before them."""
     light = Light(side=dice.uniform(-1, 1), hardness=dice.uniform(0, 1) ** 2)
     draw_backdrop(canvas, dice, light)
-    count = dice.choose((1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3))
+    count = dice.choose((1,) * 18 + (2, 3))
     w, h = canvas.width, canvas.height
-    main = dice.choose((dice.uniform(0.2, 0.32), dice.uniform(0.28, 0.5), dice.uniform(0.45, 0.7))) * h
+    main = dice.choose((dice.uniform(0.25, 0.4), dice.uniform(0.32, 0.5), dice.uniform(0.42, 0.6))) * h
     if count > 1:
         main = min(main, 0.4 * h)
     middle = 0.5 + dice.bell(0.1)
@@ -30,12 +33,12 @@ def compose(canvas: Canvas, dice: Dice) -> None:
         y = top + 0.62 * scale
         if scale < 0.8 * main:
             y = min(y + 0.1 * h, 0.6 * h)
-        if dice.chance(0.35):
+        if dice.chance(0.12):
             _chair(canvas, dice, light, x * w, y, scale)
         draw_person(canvas, dice, x=x * w, y=y, scale=scale, light=light)
-    if dice.chance(0.3):
+    if dice.chance(0.07):
         _foreground(canvas, dice, light)
-    if dice.chance(0.35):
+    if dice.chance(0.2):
         _cast_light(canvas, dice)
 
 
@@ -47,7 +50,7 @@ def compose_empty(canvas: Canvas, dice: Dice) -> None:
 def _chair(canvas: Canvas, dice: Dice, light: Light, x: float, y: float, scale: float) -> None:
     """A back rest, at times with a head rest that frames the head."""
     frame = Frame(x + dice.bell(0.15) * scale, y, scale)
-    color = any_color(dice, saturation=(0.1, 0.6)) if dice.chance(0.5) else (34.0, 34.0, 38.0)
+    color = tint(dice.choose(CHAIRS), dice.uniform(0.8, 1.2))
     wide, top = dice.uniform(0.6, 1.35), dice.choose((dice.uniform(0.3, 0.9), dice.uniform(-0.7, 0.0)))
     rest = smooth(
         [
@@ -62,7 +65,7 @@ def _chair(canvas: Canvas, dice: Dice, light: Light, x: float, y: float, scale: 
             (-wide, top + 0.5),
         ]
     )
-    paint = shaded(dice, color, light, center=frame.x, radius=wide * scale, folds=0.1, pattern=any_pattern(dice, scale))
+    paint = shaded(dice, color, light, center=frame.x, radius=wide * scale, folds=0.1)
     canvas.fill(frame.place(rest), paint, person=None)
     if dice.chance(0.3):
         canvas.fill(frame.place(oval(0, top - 0.25, 0.45, 0.3)), tint(color, 0.9), person=None)
@@ -71,10 +74,10 @@ def _chair(canvas: Canvas, dice: Dice, light: Light, x: float, y: float, scale: 
 def _foreground(canvas: Canvas, dice: Dice, light: Light) -> None:
     """A table, a screen's edge, a cup, a microphone or a lamp's arm: it hides a part of the person."""
     w, h = canvas.width, canvas.height
-    kind = dice.choose(("table", "screen", "cup", "microphone", "pole"))
+    kind = dice.choose(("table", "table", "screen", "cup", "microphone", "pole"))
     color = any_color(dice)
     if kind == "table":
-        edge = dice.uniform(0.8, 0.95) * h
+        edge = dice.uniform(0.86, 0.96) * h
         paint = shaded(dice, color, light, center=w / 2, radius=w, folds=0.1)
         canvas.fill(
             np.array([(0, edge + dice.bell(8)), (w, edge + dice.bell(8)), (w, h + 9), (0, h + 9)], np.float32),

