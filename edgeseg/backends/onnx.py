@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeseg.core import atomic, plugins, records
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import Conversion, Executed
+from edgeseg.core.backend import Conversion, Executed, expect_quantised
 from edgeseg.core.errors import ArtifactError
 from edgeseg.core.spec import SPEC_KEY, ModelSpec
 
@@ -75,6 +75,8 @@ class OnnxBackend:
 
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
+        if precision == "int8":
+            expect_quantised(model)
         if precision == "fp16":
             store_weights_as_half(copy)
         describe(copy, spec)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeseg.core import plugins, records
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import Conversion, Executed
+from edgeseg.core.backend import Conversion, Executed, expect_quantised
 from edgeseg.core.errors import ArtifactError, GraphError
 from edgeseg.core.spec import SPEC_KEY, ModelSpec
 
@@ -71,6 +71,8 @@ class OpenVinoBackend:
         import io
 
         ov = _runtime()
+        if precision == "int8":
+            expect_quantised(model)
         try:
             network = model  # another tool's quantiser hands over what it made
             if hasattr(model, "SerializeToString"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgeseg.core.errors import GraphError
 from edgeseg.core.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -56,6 +57,23 @@ class Executed:
     def integer_share(self) -> float:
         """Share of the multiply-accumulates in integers."""
         return self.integer_macs / self.macs if self.macs else 0.0
+
+
+_QUANTISING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv"}
+
+
+def expect_quantised(model: Any) -> None:
+    """Refuse to call a float graph int8.
+
+    Args:
+        model: `onnx.ModelProto`, or another tool's model, which is taken at its word.
+
+    Raises:
+        GraphError: Nothing in the graph is quantised.
+    """
+    graph = getattr(model, "graph", None)
+    if graph is not None and not _QUANTISING & {node.op_type for node in graph.node}:
+        raise GraphError("int8 is asked of a graph in which nothing is quantised", "edgeseg quantize --int8")
 
 
 class Session(Protocol):

@@ -91,40 +91,42 @@ def choose(
         # The trial pictures are few: three quarters of what is allowed leaves room for the others.
         parts, _ = selection.keep_in_float(simulation, chosen.scales, feeds, worse, effects, 0.75)
         floating = selection.layers_of(everything, parts)
-    final, scales = everything, chosen.scales
-    if floating:
-        final = placement.place(model, floating=floating)
-        scales = selection.carried(chosen.scales, everything, final)
-    groups = everything.group_of()
     written = QuantizationRecipe(
         model=spec.name,
         ranges=tuple(
-            Range(name, scale.step, scale.zero, chosen.methods[groups[name].name]) for name, scale in scales.items()
+            Range(name, scale.step, scale.zero, chosen.methods[name]) for name, scale in chosen.scales.items()
         ),
         floating=tuple(sorted(floating)),
         ranking=tuple(
             Ranked(effect.part, effect.error, effect.macs / max(everything.macs, 1), effect.layers)
             for effect in effects
         ),
+        means={
+            layer.name: tuple(round(float(mean), 7) for mean in seen[layer.source].means) for layer in everything.layers
+        },
         error=chosen.error,
     )
-    return Choice(final, dict(scales), seen, written)
+    return replay(model, written)  # from what is written, so that a replay makes the same file
 
 
 def replay(model: onnx.ModelProto, given: QuantizationRecipe) -> Choice:
-    """A recipe on a graph. Its scales are found by tensor, so layers may have been put into or taken out of float."""
-    placed = placement.place(model, floating=given.floating)
+    """A recipe on a graph. It has a range for everything, so layers may be put into and taken out of `floating`."""
+    everything = placement.place(model)
     scales = {one.tensor: Scale(one.step, one.zero) for one in given.ranges}
-    found = {}
-    for group in placed.groups:
-        name = next((tensor for tensor in group.tensors if tensor in scales), None)
-        if name is None:
-            raise EdgesegError(
-                f"the recipe has no range for the tensor {group.name!r}",
-                "make it again with the layers that it should quantise, or add the range",
-            )
-        found[group.name] = scales[name]
-    return Choice(placed, found, {}, given)
+    missing = [group.name for group in everything.groups if group.name not in scales]
+    if missing:
+        raise EdgesegError(
+            f"the recipe has no range for the tensor {missing[0]!r}",
+            "it is of another network, or of another input size",
+        )
+    placed = placement.place(model, floating=given.floating) if given.floating else everything
+    found = selection.carried(scales, everything, placed)
+    seen = {
+        layer.source: Watched(0.0, 0.0, np.empty(0), np.array(given.means[layer.name]))
+        for layer in placed.layers
+        if layer.name in given.means
+    }
+    return Choice(placed, found, seen, given)
 
 
 def _labels(output: Array, spec: ModelSpec) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeseg.core import atomic, records
@@ -40,6 +40,7 @@ class QuantizationRecipe:
         ranges: One for each scale; named after the first tensor that has it.
         floating: Layers that stay in float.
         ranking: Parts by what they gain in float, most first; empty if nobody asked.
+        means: Layer to the mean of its input per channel, from which biases are corrected.
         error: Share of pixels that change their class on the trial pictures, all in int8.
     """
 
@@ -47,6 +48,7 @@ class QuantizationRecipe:
     ranges: tuple[Range, ...]
     floating: tuple[str, ...] = ()
     ranking: tuple[Ranked, ...] = ()
+    means: dict[str, tuple[float, ...]] = field(default_factory=dict)
     error: float = 0.0
     schema_version: int = 1
 

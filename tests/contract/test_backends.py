@@ -149,6 +149,14 @@ def test_int8_is_executed_in_integers_and_keeps_the_masks(backend, precision, ne
     artifact.close()
 
 
+@pairs([(name, "int8") for name in ALL if name != "null"])
+def test_a_float_graph_is_not_called_int8(backend, precision, network, tmp_path):
+    model, spec = network
+    with pytest.raises(GraphError, match="nothing is quantised"):
+        backend.convert(model, spec, precision, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pairs([(name, "fp32") for name in ALL if name != "null"])
 def test_fp32_is_not_called_integers(backend, precision, network, tmp_path):
     model, spec = network

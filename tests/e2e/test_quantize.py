@@ -55,6 +55,10 @@ def test_a_recipe_is_replayed_and_edited(quantize, edgeseg, weights_file, tmp_pa
     document = json.loads(file.read_text())
     assert document["ranking"][0]["layers"]
     kept = tmp_path / "kept.json"
+    kept.write_text(file.read_text())
+    words = ("quantize", weights_file, *SMALL, "--target", "onnx", "--recipe", kept, "--data", "sample:4", *LOOSE)
+    assert edgeseg(*words).code == 0
+    assert manifest.read(file.parent).manifest.files == first.manifest.files
     document["floating"] = document["ranking"][0]["layers"][:1]
     kept.write_text(json.dumps(document))
     done = edgeseg("quantize", weights_file, *SMALL, "--target", "onnx", "--recipe", kept, "--data", "sample:4", *LOOSE)
@@ -101,6 +105,30 @@ def test_the_wrong_calibration_is_refused_and_seen_when_forced(quantize, tmp_pat
     assert "of the pixels agree with the reference, the gate is 99 %" in done.err
     assert "calibration: the calibration tensors lie in" in done.err
     assert not manifest.read(tmp_path / "exports/pphumanseg-lite/onnx-int8").manifest.parity.passed
+
+
+def test_one_channel_of_200_times_the_others_range(edgeseg, connectnet_weights, tmp_path):
+    """The same network in float; in int8 the other channels share what one step of the scale leaves them."""
+    weights = dict(connectnet_weights)
+    for name in ("weight", "bias"):
+        key = f"depthwise_separable1.piontwise_conv._batch_norm.{name}"
+        weights[key] = weights[key].copy()
+        weights[key][20] *= 200
+    key = "depthwise_separable2.depthwise_conv._conv.weight"
+    weights[key] = weights[key].copy()
+    weights[key][20] /= 200
+    np.savez(tmp_path / "planted.npz", **weights)
+    words = ("quantize", "planted.npz", *SMALL, "--target", "onnx", "--calib", "sample:8", "--ranges", "minmax")
+    gates = ("--min-agreement", "98", "--max-drop", "5")
+    done = edgeseg(*words, *gates)
+    assert done.code == 0, done.err
+    record = manifest.read(tmp_path / "exports/pphumanseg-lite/onnx-int8").manifest.quantization
+    assert "depthwise_separable2.depthwise_conv.conv" in record.floating
+    assert "stays in float" in done.out
+    assert record.integer_mac_share > 0.3
+    document = json.loads((tmp_path / "exports/pphumanseg-lite/onnx-int8/recipe.json").read_text())
+    assert document["error"] > 0.03, "all in int8 it would have failed"
+    assert document["ranking"][0]["part"] == "depthwise_separable1.piontwise_conv.relu"
 
 
 def test_from_an_artifact(quantize, edgeseg, weights_file, tmp_path):

@@ -10,7 +10,7 @@ from edgeseg.backends.tflite import layout, metadata, parity
 from edgeseg.backends.tflite.layout import Order
 from edgeseg.backends.tflite.lowering import Lowered, lower
 from edgeseg.core import atomic
-from edgeseg.core.backend import Conversion
+from edgeseg.core.backend import Conversion, expect_quantised
 from edgeseg.core.errors import EdgesegError, GraphError
 from edgeseg.core.spec import ModelSpec, State
 
@@ -36,6 +36,8 @@ def convert(
         raise EdgesegError(f"the TFLite writer writes fp32, fp16 and int8, not {precision}", "--precision fp32")
     if precision == "int8" and converter != "edgeseg":
         raise EdgesegError("onnx2tf's INT8 files are not shipped: most do not run", "leave --converter out")
+    if precision == "int8":
+        expect_quantised(model)
     _check_names(model, spec)
     if converter == "onnx2tf":
         from edgeseg.backends.tflite import fallback
