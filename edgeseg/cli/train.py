@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         resume=arguments.resume,
     )
-    with _output.progress("steps") as progress:
+    with _output.Progress("steps") as progress:
         result = train(config, Watch(step=progress, epoch=_say))
     return _show(result, arguments.json)
 
