@@ -72,6 +72,7 @@ def test_a_recipe_is_replayed_and_edited(quantize, edgeseg, weights_file, tmp_pa
     edgeseg("quantize", weights_file, *SMALL, "--recipe", "nowhere.json").refused("there is no recipe at nowhere.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ort", "dynamic"])
 def test_the_standard_alternatives(quantize, tmp_path, method):
     # Weights of 8 bits saturate in ONNX Runtime's kernels on x86 without VNNI, so what these masks are is open.
@@ -107,6 +108,7 @@ def test_the_wrong_calibration_is_refused_and_seen_when_forced(quantize, tmp_pat
     assert not manifest.read(tmp_path / "exports/pphumanseg-lite/onnx-int8").manifest.parity.passed
 
 
+@pytest.mark.slow
 def test_one_channel_of_200_times_the_others_range(edgeseg, connectnet_weights, tmp_path):
     """The same network in float; in int8 the other channels share what one step of the scale leaves them."""
     weights = dict(connectnet_weights)
@@ -131,6 +133,7 @@ def test_one_channel_of_200_times_the_others_range(edgeseg, connectnet_weights, 
     assert document["ranking"][0]["part"] == "depthwise_separable1.piontwise_conv.relu"
 
 
+@pytest.mark.slow
 def test_from_an_artifact(quantize, edgeseg, weights_file, tmp_path):
     assert edgeseg("export", weights_file, "--target", "onnx", *SMALL).code == 0
     done = edgeseg("quantize", "exports/pphumanseg-lite/onnx-fp32", "--target", "onnx", "--calib", "sample:8", *LOOSE)
