@@ -10,17 +10,22 @@ Nothing heavy is imported before a command runs: ``edgeseg --help`` loads no num
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from edgeseg import __version__
 from edgeseg.cli import bench, compare, demo, doctor, export, pick, quantize, report, verify
 from edgeseg.cli._output import complain
 from edgeseg.core.errors import EdgesegError
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 COMMANDS = (export, quantize, verify, bench, report, compare, pick, doctor, demo)
 """In the order of the help: the way of the work."""
@@ -33,15 +38,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(words)
     arguments.command_line = shlex.join(["edgeseg", *words])
+    interrupt = _Interrupt()
     try:
         code = arguments.run(arguments)
         sys.stdout.flush()
     except EdgesegError as error:
-        complain(error.message, error.hint)
-        code = error.exit_code
+        if interrupt.seen:
+            code = _interrupted()
+        else:
+            complain(error.message, error.hint)
+            code = error.exit_code
     except KeyboardInterrupt:
-        complain("interrupted", "what was finished before is kept")
-        code = INTERRUPTED
+        code = _interrupted()
     except BrokenPipeError:  # `edgeseg … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
@@ -54,6 +62,25 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         )
         code = CHANGE_SOMETHING
     raise SystemExit(code)
+
+
+class _Interrupt:
+    """Remembers that Ctrl-C was pressed: a runtime in whose C++ code it arrives may raise an error of its own for it."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with contextlib.suppress(ValueError):  # not the main thread: then nothing arrives here either
+                signal.signal(signal.SIGINT, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        raise KeyboardInterrupt
+
+
+def _interrupted() -> int:
+    complain("interrupted", "what was finished before is kept")
+    return INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
