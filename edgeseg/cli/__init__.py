@@ -61,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             f"cannot write{where}: {error.strerror}", "nothing half-written is left; make room or name another --out"
         )
         code = CHANGE_SOMETHING
+    except Exception:
+        if not interrupt.seen:
+            raise
+        code = _interrupted()
     raise SystemExit(code)
 
 
