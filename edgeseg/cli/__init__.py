@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 class _Interrupt:
-    """Remembers that Ctrl-C was pressed: a runtime in whose C++ code it arrives may raise an error of its own for it."""
+    """Remembers that Ctrl-C was pressed: a library in which it arrives may raise an error of its own for it."""
 
     def __init__(self) -> None:
         self.seen = False
