@@ -69,3 +69,18 @@ def gate(arguments: argparse.Namespace) -> Gate:
     from edgeseg.flows.parity import Gate
 
     return Gate(arguments.min_agreement / 100, arguments.max_drop / 100, arguments.min_miou)
+
+
+def add_rewrites(parser: argparse.ArgumentParser) -> None:
+    """Which exact rewrites of the graph to apply."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--rewrites", type=names, metavar="NAMES",
+        help="exact rewrites of the graph, comma-separated (default: those that each target was measured to profit from)",
+    )  # fmt: skip
+    group.add_argument("--no-rewrites", action="store_true", help="the graph as it is, only cleaned by onnxsim")
+    parser.add_argument("--raw-logits", action="store_true", help="keep two logits, where their difference would do")
+
+
+def rewrites(arguments: argparse.Namespace) -> tuple[str, ...] | None:
+    """The rewrites of the flags that `add_rewrites` added; None for those that suit the target."""
+    return () if arguments.no_rewrites else arguments.rewrites

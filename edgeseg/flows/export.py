@@ -16,7 +16,8 @@ from edgeseg.data.dataset import open_dataset
 from edgeseg.flows.making import Maker
 from edgeseg.flows.model import ModelRequest, read_model
 from edgeseg.flows.parity import Gate
-from edgeseg.graph import simplify
+from edgeseg.graph import rewriting, simplify
+from edgeseg.graph.rewriting import HEADS, Target
 
 PARITY_IMAGES = 8
 """How many pictures `export` itself compares; `verify` takes all of them."""
@@ -37,6 +38,8 @@ class ExportRequest:
         command: The command line, for the manifest.
         options: What single backends can be told, e.g. ``io_layout`` of `tflite`: the names of further parameters of
             their `convert`.
+        rewrites: Names of exact rewrites to apply; None for those that each target profits from.
+        raw_logits: Keep the network's own head: two logits stay two.
     """
 
     model: ModelRequest
@@ -48,6 +51,8 @@ class ExportRequest:
     gate: Gate = Gate()
     command: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    rewrites: tuple[str, ...] | None = None
+    raw_logits: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,14 @@ def export(request: ExportRequest, *, say: Callable[[str], None] = lambda line: 
         started = time.perf_counter()
         try:
             options = {name: value for name, value in request.options.items() if name in _understood(backend)}
-            artifact, _ = maker.make(backend, request.precision, model, rewrites=(cleaning,), options=options)
+            rewritten = rewriting.rewrite(
+                model, reference.spec, Target(backend.name, request.precision, rewriting.block_of_this_cpu()),
+                request.rewrites, without=HEADS if request.raw_logits else (),
+            )  # fmt: skip
+            artifact, _ = maker.make(
+                backend, request.precision, rewritten.model, spec=rewritten.spec,
+                rewrites=(cleaning, *rewritten.applied), options=options,
+            )  # fmt: skip
         except EdgesegError as error:
             exported.append(Exported(backend.name, None, time.perf_counter() - started, error))
         else:
