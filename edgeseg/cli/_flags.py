@@ -78,7 +78,11 @@ def add_rewrites(parser: argparse.ArgumentParser) -> None:
         help="exact rewrites of the graph, comma-separated (default: those that each target was measured to profit from)",
     )  # fmt: skip
     group.add_argument("--no-rewrites", action="store_true", help="the graph as it is, only cleaned by onnxsim")
-    parser.add_argument("--raw-logits", action="store_true", help="keep two logits, where their difference would do")
+    parser.add_argument(
+        "--raw-logits",
+        action="store_true",
+        help="keep the network's own logits; by default only their difference may stay, on which masks and probabilities hang",
+    )
 
 
 def rewrites(arguments: argparse.Namespace) -> tuple[str, ...] | None:

@@ -39,7 +39,7 @@ class ExportRequest:
         options: What single backends can be told, e.g. ``io_layout`` of `tflite`: the names of further parameters of
             their `convert`.
         rewrites: Names of exact rewrites to apply; None for those that each target profits from.
-        raw_logits: Keep the network's own head: two logits stay two.
+        raw_logits: Keep the values of the network's own logits, not only what masks and probabilities hang on.
     """
 
     model: ModelRequest
@@ -115,8 +115,8 @@ def export(request: ExportRequest, *, say: Callable[[str], None] = lambda line: 
                 request.rewrites, without=HEADS if request.raw_logits else (),
             )  # fmt: skip
             artifact, _ = maker.make(
-                backend, request.precision, rewritten.model, spec=rewritten.spec,
-                rewrites=(cleaning, *rewritten.applied), options=options,
+                backend, request.precision, rewritten.model, rewrites=(cleaning, *rewritten.applied),
+                options=options,
             )  # fmt: skip
         except EdgesegError as error:
             exported.append(Exported(backend.name, None, time.perf_counter() - started, error))

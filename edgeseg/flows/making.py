@@ -18,7 +18,6 @@ from edgeseg.backends import onnx as onnx_backend
 from edgeseg.core import atomic, manifest
 from edgeseg.core.backend import Backend, Conversion
 from edgeseg.core.manifest import REFERENCE, Artifact, Manifest, ParityVerdict, QuantizationRecord
-from edgeseg.core.spec import ModelSpec
 from edgeseg.data.dataset import Dataset, Sample
 from edgeseg.data.predictor import Predictor
 from edgeseg.flows.model import ReferenceModel
@@ -59,7 +58,6 @@ class Maker:
         precision: str,
         model: Any,
         *,
-        spec: ModelSpec | None = None,
         rewrites: tuple[str, ...] = (),
         packages: tuple[str, ...] = (),
         options: Mapping[str, Any] = MappingProxyType({}),
@@ -71,7 +69,6 @@ class Maker:
             backend: The runtime.
             precision: ``fp32``, ``fp16`` or ``int8``.
             model: What the backend converts.
-            spec: The spec of `model`, where it is not the reference's.
             rewrites: What was done to the reference's graph.
             packages: More packages whose versions belong in the manifest.
             options: Further parameters of the backend's `convert`.
@@ -80,7 +77,7 @@ class Maker:
         place = self.folder / f"{backend.name}-{precision}"
         with atomic.folder(place) as out:
             convert: Callable[..., Conversion] = backend.convert
-            conversion = convert(model, spec or self.reference.spec, precision, out, **options)
+            conversion = convert(model, self.reference.spec, precision, out, **options)
             comparison = self._compare(backend, conversion, out)
             document = _manifest(
                 self.reference, conversion, out, backend.name, precision, self.command,

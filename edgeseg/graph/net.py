@@ -47,10 +47,10 @@ class Net:
 
     Args:
         model: It is not changed. Its shapes have to be static where a rewrite is to do anything.
-        spec: What its input and output mean, for rewrites that change the head.
+        spec: What its input and output mean, for rewrites of the head; None if that is not known.
 
     Attributes:
-        spec: The spec as it holds now.
+        spec: As given.
         nodes: In any order; rewrites change the list and the nodes in it.
         constants: Initializers and the values of Constant nodes. Arrays are shared: replace, never write into them.
         inputs: Names of the graph's inputs.
@@ -82,6 +82,9 @@ class Net:
         self.outputs = [value.name for value in graph.output]
         self._taken = {name for node in self.nodes for name in (*node.input, *node.output)} | set(self.constants)
         self._taken |= {*self.inputs, *self.outputs, *(node.name for node in self.nodes)}
+        doubles = any(value.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE for value in graph.input)
+        self._element = onnx.TensorProto.DOUBLE if doubles else onnx.TensorProto.FLOAT
+        self._real = np.float64 if doubles else np.float32
         self.shapes: dict[str, Shape] = {}
         self.types: dict[str, int] = {}
         self.refresh()
@@ -105,27 +108,22 @@ class Net:
         found = readers.get(name, [])
         return found[0] if len(found) == 1 and name not in self.outputs else None
 
-    def floats(self, name: str) -> Array | None:
-        """A float32 constant in float64, in which rewrites compute."""
-        data = self.constants.get(name)
-        return data.astype(np.float64) if data is not None and data.dtype == np.float32 else None
-
     def shape(self, name: str) -> Shape | None:
         """The static shape of a value; None if it is not known."""
         data = self.constants.get(name)
         return tuple(data.shape) if data is not None else self.shapes.get(name)
 
     def is_image(self, name: str) -> bool:
-        """Whether a value is a float32 batch of feature maps, [N, C, H, W]."""
+        """Whether a value is a batch of feature maps, [N, C, H, W], in the graph's floating point."""
         shape = self.shapes.get(name)
-        return shape is not None and len(shape) == 4 and self.types.get(name) == 1
+        return shape is not None and len(shape) == 4 and self.types.get(name) == self._element
 
     # Changes
 
     def constant(self, data: Array, hint: str) -> str:
-        """Add a constant; float64 is stored as float32."""
+        """Add a constant; float64, in which rewrites may compute, becomes the graph's own floating point."""
         name = self.fresh(hint)
-        self.constants[name] = np.ascontiguousarray(data.astype(np.float32) if data.dtype == np.float64 else data)
+        self.constants[name] = np.asarray(data, self._real if data.dtype == np.float64 else data.dtype, order="C")
         return name
 
     def fresh(self, hint: str) -> str:
@@ -195,13 +193,6 @@ class Net:
             self.types[value.name] = tensor.elem_type
             if tensor.HasField("shape") and all(dim.dim_value > 0 for dim in tensor.shape.dim):
                 self.shapes[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
-
-    def resize_output(self, name: str, shape: Shape) -> None:
-        """Change the declared shape of a graph output, for rewrites that change what the output is."""
-        for value in self._model.graph.output:
-            if value.name == name:
-                for dim, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
-                    dim.dim_value = size
 
     def model(self) -> onnx.ModelProto:
         """The graph as ONNX, checked.

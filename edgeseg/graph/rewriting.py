@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 PACKAGE = "edgeseg.graph.rewrites"
 
+ANY = "any"
+"""Name of the target that stands for all backends: what is quantised once, for all of them."""
+
 HEADS = ("difference-head",)
-"""Rewrites that change what the output holds; the spec says so."""
+"""Rewrites after which logits are others, with the same masks and probabilities."""
 
 BLOCKS = {"avx512f": 16, "avx2": 8, "avx": 8}
 """Instruction set to the channels that ONNX Runtime's blocked layout (NCHWc) keeps together."""
@@ -36,7 +39,7 @@ class Target:
     """For whom a graph is rewritten.
 
     Attributes:
-        backend: Name of the backend; empty for what all of them profit from.
+        backend: Name of the backend, or `ANY`.
         precision: ``fp32``, ``fp16`` or ``int8``.
         block: Channels that the blocked layout of the CPU's convolutions keeps together.
     """
@@ -76,12 +79,10 @@ class Rewritten:
 
     Attributes:
         model: The new graph.
-        spec: Its spec; a head with one difference channel is described otherwise than one with two logits.
         applied: Names of the rewrites that changed something, with the number of places: ``unshuffle x3``.
     """
 
     model: onnx.ModelProto
-    spec: ModelSpec
     applied: tuple[str, ...]
 
 
@@ -136,7 +137,7 @@ def rewrite(
     for name in wanted:
         load(name)
     if model.functions or any(_has_graph(node) for node in model.graph.node):
-        return Rewritten(model, spec, ())
+        return Rewritten(model, ())
     net = Net(model, spec)
     applied = []
     for name in names():
@@ -144,9 +145,8 @@ def rewrite(
             net.refresh()
             applied.append(f"{name} x{count}" if count > 1 else name)
     if not applied:
-        return Rewritten(model, spec, ())
-    assert net.spec is not None
-    return Rewritten(net.model(), net.spec, tuple(applied))
+        return Rewritten(model, ())
+    return Rewritten(net.model(), tuple(applied))
 
 
 def _has_graph(node: onnx.NodeProto) -> bool:

@@ -106,7 +106,7 @@ class Views:
         return tuple(before[channel] for channel in order)
 
     def _chain(self, name: str, start: str) -> list[onnx.NodeProto]:
-        nodes = []
+        nodes: list[onnx.NodeProto] = []
         while name != start:
             node = self._makers[name]
             nodes.insert(0, node)

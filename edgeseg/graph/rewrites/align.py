@@ -45,4 +45,4 @@ def apply(net: Net, target: Target) -> int:
     return count
 
 
-REWRITE = Rewrite(order=70, pays=("onnx-fp*",), apply=apply)
+REWRITE = Rewrite(order=70, pays=("onnx-fp*", "any-int8"), apply=apply)

@@ -1,26 +1,28 @@
-"""Two logits become their difference: one channel is resized instead of two.
+"""Two logits become their difference, and only one channel is resized.
 
 With two classes everything hangs on ``d = foreground - background``: the mask is ``d > 0``, the probability of the
-foreground ``sigmoid(d)``. A resize is linear, so it may be done to `d` alone. A softmax becomes a sigmoid, and an argmax a
-comparison whose labels are those of before. The spec says what the output is now; masks and probabilities are the same.
-
-Bare logits whose convolution cannot make the difference itself (an activation stands between) are left alone: half of a
-resize was measured to be worth no more than the convolution that takes the difference.
+foreground ``sigmoid(d)``. A resize is linear, so it may be done to `d` alone. The output keeps its two channels: logits
+become ``(0, d)``, of which masks and probabilities are those of before; a softmax becomes ``(sigmoid(-d), sigmoid(d))``,
+and an argmax a comparison.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeseg.core.spec import ModelSpec
 from edgeseg.graph import channels
 from edgeseg.graph.net import Net, attribute
 from edgeseg.graph.rewriting import Rewrite, Target
 
 if TYPE_CHECKING:
     import onnx
+
+ONE_IS_WORTH_IT = ("openvino",)
+"""Backends whose resize of few channels costs more than the 1x1 convolution that takes the difference. Elsewhere bare
+logits whose own convolution cannot make the difference (an activation stands between) were measured to gain nothing."""
 
 _SIGNS = np.array([-1.0, 1.0])
 
@@ -40,22 +42,34 @@ def apply(net: Net, target: Target) -> int:
         name = node.input[0]
     kinds = [node.op_type for node in chain]
     labels, soft = kinds.count("ArgMax"), kinds.count("Softmax")
-    if node is None or not chain or net.shapes[name][:2] != (1, 2):
+    if node is None or "Resize" not in kinds + ["Resize"] * (labels + soft) or net.shapes[name][:2] != (1, 2):
         return 0
-    if labels > 1 or soft > 1 or (labels and kinds[-1] != "ArgMax") or not _agrees(net, bool(labels), bool(soft)):
+    if labels > 1 or soft > 1 or (labels and kinds[-1] != "ArgMax") or not _agrees(spec, bool(labels), bool(soft)):
         return 0
     if labels and soft and kinds.index("Softmax") < len(kinds) - 2:
         return 0  # a resize of probabilities is not the resize of logits: the labels would differ
     alone = net.sole_reader(name, readers) is not None and channels.is_dense(net, node)
-    if not (labels or soft or alone):
+    if not (labels or soft or alone or target.backend in ONE_IS_WORTH_IT):
         return 0
     value = _difference(net, node, name, alone=alone)
     for step in chain:
-        value = _step(net, step, value, last=step is chain[-1], labelled=bool(labels))
+        if step.op_type == "ArgMax":
+            value = _labels(net, step, value)
+        elif step.op_type != "Softmax":
+            value = _step(net, step, value)
+        elif not labels:  # before an argmax the order is all that counts
+            value = net.add("Sigmoid", [value], net.fresh(f"{step.output[0]}.foreground"))
     net.remove(chain)
-    if not labels:
-        net.spec = replace(spec, output_channels=1)
-        net.resize_output(spec.output_name, (1, 1, *net.shapes[spec.output_name][2:]))
+    if labels:
+        net.add("Identity", [value], spec.output_name)
+        return 1
+    shape = net.shapes[spec.output_name]
+    if soft:
+        one = net.constant(np.ones(()), f"{spec.output_name}.one")
+        other = net.add("Sub", [one, value], net.fresh(f"{spec.output_name}.background"))
+    else:
+        other = net.constant(np.zeros((1, 1, *shape[2:])), f"{spec.output_name}.background")
+    net.add("Concat", [other, value], spec.output_name, axis=1)
     return 1
 
 
@@ -73,13 +87,12 @@ def _passes(net: Net, node: onnx.NodeProto) -> bool:
     return node.op_type == "Identity"
 
 
-def _agrees(net: Net, labels: bool, soft: bool) -> bool:
+def _agrees(spec: ModelSpec, labels: bool, soft: bool) -> bool:
     """Whether the spec describes the output that was found."""
-    assert net.spec is not None
     if labels:
-        return net.spec.output_kind == "labels"
+        return spec.output_kind == "labels"
     kind = "probabilities" if soft else "logits"
-    return net.spec.output_kind == kind and net.spec.output_layout == "nchw" and net.spec.output_channels == 2
+    return spec.output_kind == kind and spec.output_layout == "nchw" and spec.output_channels == 2
 
 
 def _difference(net: Net, maker: onnx.NodeProto, name: str, *, alone: bool) -> str:
@@ -94,30 +107,31 @@ def _difference(net: Net, maker: onnx.NodeProto, name: str, *, alone: bool) -> s
     return net.add("Conv", [name, weight], net.fresh(f"{name}.difference"), kernel_shape=[1, 1])
 
 
-def _step(net: Net, step: onnx.NodeProto, value: str, *, last: bool, labelled: bool) -> str:
-    """One node of the head for one channel; the last one writes the output's own name."""
-    from onnx import TensorProto
-
-    output = step.output[0] if last else net.fresh(f"{step.output[0]}.difference")
-    if step.op_type == "Softmax":
-        # Before an argmax the order is all that counts.
-        return net.add("Identity" if labelled else "Sigmoid", [value], output)
-    if step.op_type == "ArgMax":
-        zero = net.constant(np.zeros((), np.float32), f"{output}.zero")
-        above = net.add("Greater", [value, zero], net.fresh(f"{output}.above"))
-        if attribute(step, "keepdims", 1):
-            return net.add("Cast", [above], output, to=TensorProto.INT64)
-        number = net.add("Cast", [above], net.fresh(f"{output}.number"), to=TensorProto.INT64)
-        if net.opset < 13:
-            return net.add("Squeeze", [number], output, axes=[1])
-        return net.add("Squeeze", [number, net.constant(np.array([1], np.int64), f"{output}.axis")], output)
-    copy = channels.copied(net, step, output)
-    copy.output[0], copy.input[0] = output, value
+def _step(net: Net, step: onnx.NodeProto, value: str) -> str:
+    """A node of the head for one channel."""
+    copy = channels.copied(net, step, f"{step.output[0]}.difference")
+    copy.input[0] = value
     if step.op_type == "Resize" and len(copy.input) > 3 and copy.input[3]:
         sizes = net.constants[copy.input[3]].copy()
         sizes[1] = 1
-        copy.input[3] = net.constant(sizes, f"{output}.size")
-    return output
+        copy.input[3] = net.constant(sizes, f"{copy.output[0]}.size")
+    return copy.output[0]
 
 
-REWRITE = Rewrite(order=40, pays=("onnx-*", "tflite-*"), apply=apply)
+def _labels(net: Net, step: onnx.NodeProto, value: str) -> str:
+    """The argmax: 1 where the difference is above 0; like argmax, a tie is class 0."""
+    from onnx import TensorProto
+
+    name = step.output[0]
+    zero = net.constant(np.zeros(()), f"{name}.zero")
+    above = net.add("Greater", [value, zero], net.fresh(f"{name}.above"))
+    number = net.add("Cast", [above], net.fresh(f"{name}.number"), to=TensorProto.INT64)
+    if attribute(step, "keepdims", 1):
+        return number
+    if net.opset < 13:
+        return net.add("Squeeze", [number], net.fresh(f"{name}.plane"), axes=[1])
+    axis = net.constant(np.array([1], np.int64), f"{name}.axis")
+    return net.add("Squeeze", [number, axis], net.fresh(f"{name}.plane"))
+
+
+REWRITE = Rewrite(order=40, pays=("*",), apply=apply)

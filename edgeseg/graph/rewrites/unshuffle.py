@@ -15,11 +15,14 @@ import numpy as np
 from edgeseg.graph import channels
 from edgeseg.graph.channels import PLACE, Layout, Region
 from edgeseg.graph.net import Net
-from edgeseg.graph.rewriting import Rewrite, Target
+from edgeseg.graph.rewriting import ANY, Rewrite, Target
 from edgeseg.graph.views import View, Views
 
 MOST_RUNS = 12
 """If any value would have to be put together from more pieces than this, the graph stays as it was."""
+
+PIECES = {"tflite": 4, ANY: 4}
+"""Backend to what one concatenation may join: XNNPACK leaves longer ones to slower kernels, and cuts the graph there."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,18 @@ def apply(net: Net, target: Target) -> int:
         return 0
     trial = copy.deepcopy(net)
     for need in needs:
-        _place(trial, need, views)
+        _place(trial, need)
     trial.sweep()
     regions, layouts = _orders(trial, needs)
     for region in regions:
         layout = layouts[min(region.values)]
-        if not channels.lay_out(trial, region, {name: layout for name in region.values}):
+        if not channels.lay_out(trial, region, dict.fromkeys(region.values, layout)):
             return 0
     for need in needs:
         runs = _runs(need.view, layouts, layouts.get(need.name, tuple(range(len(need.view)))))
         if len(runs) > MOST_RUNS:
             return 0
-        _write(trial, need.name, runs)
+        _write(trial, need.name, runs, PIECES.get(target.backend, MOST_RUNS))
     vars(net).update(vars(trial))
     return len(views.shuffles)
 
@@ -71,8 +74,8 @@ def _needs(net: Net, views: Views) -> list[Need]:
     return found
 
 
-def _place(net: Net, need: Need, views: Views) -> None:
-    """Put a placeholder where a need is made: it reads all sources, and its own channels are yet in no order."""
+def _place(net: Net, need: Need) -> None:
+    """Put a placeholder where a need is made: it reads all sources, and its own channels are in no order yet."""
     for node in net.nodes:
         for place, name in enumerate(node.output):
             if name == need.name:
@@ -105,14 +108,9 @@ def _orders(net: Net, needs: list[Need]) -> tuple[list[Region], dict[str, Layout
                 begun = [value for value in region.values if value in by_need]
                 if begun:
                     first = by_need[min(begun, key=turn.__getitem__)]
-                    order.sort(key=lambda channel: _position(first.view[channel], layouts))  # noqa: B023 - used at once
+                    order.sort(key=lambda channel: _position(first.view[channel], layouts))
                 else:
-                    order.sort(
-                        key=lambda channel: [
-                            asked.get((value, channel), [])
-                            for value in sorted(region.values)  # noqa: B023 - used at once
-                        ]
-                    )
+                    order.sort(key=lambda channel: [asked.get((value, channel), []) for value in sorted(region.values)])
                 if order != list(range(width)):
                     regions.append(region)
             for value in {name} if region.open else region.values:
@@ -138,8 +136,8 @@ def _runs(view: View, layouts: dict[str, Layout], order: Layout) -> list[tuple[s
     return runs
 
 
-def _write(net: Net, name: str, runs: list[tuple[str, int, int]]) -> None:
-    """Replace a placeholder by slices and one concatenation."""
+def _write(net: Net, name: str, runs: list[tuple[str, int, int]], most: int) -> None:
+    """Replace a placeholder by slices and concatenations of at most `most` pieces."""
     net.remove([node for node in net.nodes if node.op_type == PLACE and node.output[0] == name])
     pieces = []
     for source, low, high in runs:
@@ -148,6 +146,8 @@ def _write(net: Net, name: str, runs: list[tuple[str, int, int]]) -> None:
             continue
         bounds = [net.constant(np.array([value], np.int64), f"{name}.bound") for value in (low, high, 1)]
         pieces.append(net.add("Slice", [source, *bounds], net.fresh(f"{name}.run")))
+    while len(pieces) > most:
+        pieces[:most] = [net.add("Concat", pieces[:most], net.fresh(f"{name}.some"), axis=1)]
     if len(pieces) == 1:
         net.add("Identity", pieces, name)
     else:
