@@ -193,6 +193,8 @@ def _checked(request: QuantizeRequest) -> list[Backend]:
         raise unknown("range method", request.ranges, ranges.METHODS)
     if request.recipe is not None and request.method != "edgeseg":
         raise EdgesegError("a recipe is of edgeseg's own method", "leave --method or --recipe out")
+    for rewrite in request.rewrites or ():
+        rewriting.load(rewrite)  # raises, naming the known ones
     chosen = []
     for name in dict.fromkeys(request.targets):
         if name not in backends.names():

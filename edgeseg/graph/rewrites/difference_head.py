@@ -30,7 +30,7 @@ _SIGNS = np.array([-1.0, 1.0])
 def apply(net: Net, target: Target) -> int:
     """Change the head that the spec names, if it has two channels and ends in what is known."""
     spec = net.spec
-    if spec is None or spec.output_name not in net.outputs:
+    if spec is None or spec.output_name not in net.outputs or net.opset < 11:
         return 0
     makers, readers = net.makers(), net.readers()
     chain: list[onnx.NodeProto] = []  # from the two channels' maker to the output
@@ -63,13 +63,13 @@ def apply(net: Net, target: Target) -> int:
     if labels:
         net.add("Identity", [value], spec.output_name)
         return 1
-    shape = net.shapes[spec.output_name]
     if soft:
         one = net.constant(np.ones(()), f"{spec.output_name}.one")
         other = net.add("Sub", [one, value], net.fresh(f"{spec.output_name}.background"))
-    else:
-        other = net.constant(np.zeros((1, 1, *shape[2:])), f"{spec.output_name}.background")
-    net.add("Concat", [other, value], spec.output_name, axis=1)
+        net.add("Concat", [other, value], spec.output_name, axis=1)
+    else:  # a pad by one channel in front writes the zeros and needs no constant of them
+        amounts = net.constant(np.array([0, 1, 0, 0, 0, 0, 0, 0], np.int64), f"{spec.output_name}.pads")
+        net.add("Pad", [value, amounts], spec.output_name)
     return 1
 
 
@@ -134,4 +134,4 @@ def _labels(net: Net, step: onnx.NodeProto, value: str) -> str:
     return net.add("Squeeze", [number, axis], net.fresh(f"{name}.plane"))
 
 
-REWRITE = Rewrite(order=40, pays=("*",), apply=apply)
+REWRITE = Rewrite(order=40, pays=("onnx-*", "openvino-*"), apply=apply)
