@@ -75,9 +75,7 @@ class Recorder:
             writer.write(Accuracy(variant.key, scores(miou), agreement(0.001), interval, loss))
         for name, medians in dict(sustained).items():
             for index, ms in enumerate(medians):
-                writer.write(
-                    Sustained(f"m/{name}@1", index, 60.0 * (index + 1), 100, 1e6 * ms, 1.1e6 * ms, HOT)
-                )
+                writer.write(Sustained(f"m/{name}@1", index, 60.0 * (index + 1), 100, 1e6 * ms, 1.1e6 * ms, HOT))
         if ended:
             writer.write(End(ended, 60.0))
         writer.close()
