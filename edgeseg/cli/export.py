@@ -69,6 +69,7 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
     from edgeseg.assets import bundled
     from edgeseg.flows.export import PARITY_IMAGES, ExportRequest
     from edgeseg.flows.model import ModelRequest
+    from edgeseg.flows.parity import gate_for
     from edgeseg.flows.recipe import Recipe, read_recipe
     from edgeseg.graph.segmentation import Told
 
@@ -81,6 +82,7 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
         given = getattr(arguments, flag)
         return given if given is not None else (getattr(recipe, flag) or default)
 
+    precision = said("precision", "fp32")
     return ExportRequest(
         model=ModelRequest(
             checkpoint=Path(checkpoint) if checkpoint else bundled(),
@@ -98,11 +100,11 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
             ),
         ),
         targets=said("target", ("onnx",)),
-        precision=said("precision", "fp32"),
+        precision=precision,
         data=said("data", f"sample:{PARITY_IMAGES}"),
         mask_values=said("mask_values", ""),
         out=arguments.out,
-        gate=_flags.gate(arguments),
+        gate=gate_for(precision, **_flags.limits(arguments)),
         command=arguments.command_line,
         rewrites=_flags.replayed(
             _flags.rewrites(arguments), [f"{name}-{said('precision', 'fp32')}" for name in said("target", ("onnx",))]

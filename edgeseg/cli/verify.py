@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         artifacts=tuple(arguments.artifacts),
         data=arguments.data or "sample",
         mask_values=arguments.mask_values or "",
-        gate=_flags.gate(arguments),
+        **_flags.limits(arguments),
         threads=arguments.threads,
         gallery=gallery,
     )

@@ -5,12 +5,10 @@ Durations are differences of ``time.perf_counter_ns`` on the device. None = this
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Union
 
 from edgeseg.core import records
-from edgeseg.core.records import RecordError
 
 
 @dataclass(frozen=True)
@@ -147,12 +145,5 @@ def parse(line: Union[str, bytes]) -> Answer:
     Raises:
         RecordError: It is no such record.
     """
-    try:
-        document = json.loads(line)
-    except ValueError as error:
-        raise RecordError(f"not a record: {error}") from error
-    kind = document.get("kind") if isinstance(document, dict) else None
-    if kind not in _KINDS:
-        raise RecordError(f"not a record: kind {kind!r}")
-    answer: Answer = records.from_dict(_KINDS[kind], document, where=str(kind))
+    answer: Answer = records.of_kind(_KINDS, line)
     return answer

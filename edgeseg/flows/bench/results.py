@@ -216,7 +216,7 @@ def read(path: Path) -> Recording:
         if not line.strip():
             continue
         try:
-            found.append(_parse(line))
+            found.append(records.of_kind(_KINDS, line))
         except RecordError as error:
             bad.append(BadLine(path, number, error.message))
     session = next((one for one in found if isinstance(one, Session)), None)
@@ -258,18 +258,6 @@ def same_work(one: Session, other: Session) -> bool:
     """Whether a session can be gone on with as another: same artifacts, device, pictures and baseline."""
     names: Sequence[str] = ("device", "variants", "baseline", "data", "images")
     return all(getattr(one, name) == getattr(other, name) for name in names)
-
-
-def _parse(line: bytes) -> Record:
-    try:
-        document = json.loads(line)
-    except ValueError as error:
-        raise RecordError(f"not JSON: {error}") from error
-    kind = document.get("kind") if isinstance(document, dict) else None
-    if kind not in _KINDS:
-        raise RecordError(f"no record has the kind {kind!r}")
-    record: Record = records.from_dict(_KINDS[kind], document, where=str(kind))
-    return record
 
 
 def _ends_whole(path: Path) -> bool:
