@@ -61,6 +61,11 @@ def add_gates(parser: argparse.ArgumentParser) -> None:
         "--max-drop", type=float, default=0.1, metavar="POINTS",
         help="mIoU that may be lost against the reference, in points of 100 (default: 0.1)",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-connectivity-drop", type=float, metavar="POINTS",
+        help="connectivity that may be lost against the reference, in points of 100; missed if the whole 95 %% interval "
+        "over the pictures lies above it (default: no limit)",
+    )  # fmt: skip
     parser.add_argument("--min-miou", type=float, metavar="X", help="dataset mIoU that must be reached, 0 to 1")
 
 
@@ -68,4 +73,10 @@ def gate(arguments: argparse.Namespace) -> Gate:
     """The gate of the flags that `add_gates` added."""
     from edgeseg.flows.parity import Gate
 
-    return Gate(arguments.min_agreement / 100, arguments.max_drop / 100, arguments.min_miou)
+    pieces = arguments.max_connectivity_drop
+    return Gate(
+        arguments.min_agreement / 100,
+        arguments.max_drop / 100,
+        arguments.min_miou,
+        None if pieces is None else pieces / 100,
+    )

@@ -37,7 +37,7 @@ SPELLINGS = {
 }
 """How each backend likes its Q/DQ graph: the same scales and the same integer weights in all of them."""
 
-INT8_GATE = Gate(min_agreement=0.99, max_miou_drop=0.003)
+INT8_GATE = Gate(min_agreement=0.99, max_miou_drop=0.003, max_connectivity_drop=0.005)
 """Less than for fp32: every pixel on the border of a mask hangs on the last bits."""
 
 
