@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeseg.flows.bench import integers
 from edgeseg.flows.bench.results import Accuracy, Cold, End, Failure, Recording, Round, Session, Sustained, Variant
 from edgeseg.metrics import latency as statistics
 from edgeseg.metrics.latency import Interval, Latency
@@ -60,6 +61,11 @@ class Row:
         if self.failure is not None:
             return "✗"
         return "!" if any(label.doubtful for label in self.labels) else "✓"
+
+    @property
+    def shown_labels(self) -> tuple[str, ...]:
+        """Names of the labels that a table shows: doubts, and INT8 that is none."""
+        return tuple(label.name for label in self.labels if label.doubtful or label.name in integers.NAMES)
 
     @property
     def executed(self) -> str:
@@ -173,6 +179,9 @@ def _row(
             first_ns=cold.loaded.first_ns if cold else None,
             loads=len({one.load for one in own}),
         )
+    plain = integers.plain_of(variant, session.variants)
+    to_plain = ratio_to(rounds[variant.key], rounds[plain.key]) if plain is not None and own else None
+    labels += integers.labels(variant, cold.loaded if cold else None, to_plain, variant.integer_mac_share)
     return Row(
         variant=variant,
         latency=summary,

@@ -43,10 +43,12 @@ def variants(artifacts: Sequence[Artifact], threads: Sequence[int]) -> list[Mate
                 threads=count,
                 size_bytes=artifact.size_bytes,
                 sha256=hashlib.sha256("".join(entry.sha256 for entry in artifact.manifest.files).encode()).hexdigest(),
+                integer_mac_share=quantization.integer_mac_share if quantization is not None else None,
             ),
             artifact,
         )
         for artifact in artifacts
+        for quantization in (artifact.manifest.quantization,)
         for count in threads
     ]
 
