@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgeseg.core.device import Settings
     from edgeseg.flows.parity import Gate
 
 
@@ -69,3 +70,26 @@ def gate(arguments: argparse.Namespace) -> Gate:
     from edgeseg.flows.parity import Gate
 
     return Gate(arguments.min_agreement / 100, arguments.max_drop / 100, arguments.min_miou)
+
+
+def add_device_access(parser: argparse.ArgumentParser) -> None:
+    """How a device that is not this machine is reached."""
+    add = parser.add_argument
+    add("--host", default="", metavar="USER@NAME[:PORT]", help="where the pi is (default: pi@raspberrypi.local)")
+    add("--trust-new-host", action="store_true", help="accept the host key of a machine that is met for the first time")
+    add("--offline", action="store_true", help="the device has no internet: fetch here what it needs, and push it")
+
+
+def device_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings of the flags that `add_device_access` added, and of those that only some commands have."""
+    from edgeseg.cli._output import note
+    from edgeseg.core.device import Settings
+
+    return Settings(
+        host=arguments.host,
+        offline=arguments.offline,
+        trust_new_host=arguments.trust_new_host,
+        governor=getattr(arguments, "governor", None) or "",
+        cool_to_c=getattr(arguments, "cool_to", None),
+        say=note,
+    )
