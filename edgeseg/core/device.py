@@ -20,6 +20,8 @@ from edgeseg.core.measurement import Answer, Hello
 class WorkerLost(EdgesegError):
     """A worker crashed, hung or answered rubbish; it has been ended."""
 
+    usual_hint = "try it with one artifact; --timeout gives it longer; edgeseg device clean NAME sets a board up anew"
+
 
 class ConnectionLost(WorkerLost):
     """The way to the device broke, not the worker: what it was asked can be asked again once the device answers."""
