@@ -101,6 +101,7 @@ _WHY = {
     "narrow": "narrow intervals",
     "budget": "the budget",
     "interrupted": "an interrupt (--resume goes on)",
+    "emulated": "nothing, because an emulator's time says nothing",
     "connection lost": "a lost connection (--resume goes on)",
 }
 

@@ -72,15 +72,15 @@ class Crew:
         """What can still be measured, in the order of the table."""
         return list(self._alive.values())
 
-    def cold(self, mate: Mate) -> Cold | None:
+    def cold(self, mate: Mate, *, runs: int = 3) -> Cold | None:
         """Start, load and first run in a fresh process, which is ended again; None if that fails."""
         while True:
             try:
-                return self._cold(mate)
+                return self._cold(mate, runs)
             except ConnectionLost as error:
                 self._count_loss(error)
 
-    def _cold(self, mate: Mate) -> Cold | None:
+    def _cold(self, mate: Mate, runs: int) -> Cold | None:
         worker = None
         try:
             worker = self._start([mate])
@@ -88,7 +88,7 @@ class Crew:
             if loaded is None:
                 return None
             peak = loaded.peak_bytes
-            for answer in worker.ask(Command("measure", mate.variant.key, runs=3), timeout_s=self._timeout_s):
+            for answer in worker.ask(Command("measure", mate.variant.key, runs=runs), timeout_s=self._timeout_s):
                 if isinstance(answer, Failed):
                     self._leave_out(mate, "measure", answer.reason, answer.hint)
                     return None

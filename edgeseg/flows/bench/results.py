@@ -132,7 +132,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class End:
-    """The last line: why the timing ended, ``narrow``, ``budget``, ``interrupted`` or ``connection lost``."""
+    """The last line: why the timing ended, ``narrow``, ``budget``, ``interrupted``, ``connection lost`` or ``emulated``."""
 
     why: str
     seconds: float

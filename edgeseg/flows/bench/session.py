@@ -29,6 +29,8 @@ FRAMES = 4
 WORST = 3
 """Pictures of each artifact that are kept for the report."""
 RESULTS = Path("bench/results")
+EMULATED = "emulated"
+"""How the timing of a session on an emulator ends, which never begins."""
 UNFINISHED = ("interrupted", "connection lost")
 """Ends of a session that ``--resume`` goes on with."""
 
@@ -194,15 +196,20 @@ class _Work:
         for index, mate in enumerate(self._mates):
             self._progress(f"first start of {mate.variant.key}", self._share("cold", index / len(self._mates)))
             if mate.variant.key not in known:
-                cold = self._crew.cold(mate)
+                cold = self._crew.cold(mate, runs=1 if self._session.emulated else 3)
                 if cold is not None:
                     self._writer.write(cold)
 
     def _timing(self) -> str:
+        if self._session.emulated:  # its time is no measure of anything: one run each, to see that it runs
+            for mate in self._crew.alive:
+                measured = self._crew.measure(mate, runs=1, warmups=0)
+                if measured is not None:
+                    self._writer.write(Round(0, 0, measured))
+            return EMULATED
         earlier = tuple(self._earlier.of(Round)) if self._earlier else ()
         plan = timing.Plan(
-            # An emulator's time is no measure: one round shows that everything runs.
-            budget_s=0.0 if self._session.emulated else self._request.budget_s,
+            budget_s=self._request.budget_s,
             baseline=self._session.baseline,
             seed=self._session.seed,
             first=1 + max((one.number for one in earlier), default=-1),
