@@ -18,7 +18,7 @@ from edgeseg.core.device import Device, Settings
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
-from edgeseg.flows.bench import accuracy, gallery_file, results, sustain, timing
+from edgeseg.flows.bench import accuracy, cooling, gallery_file, results, sustain, timing
 from edgeseg.flows.bench.crew import Crew, Mate
 from edgeseg.flows.bench.results import Cold, End, Failure, Recording, Round, Session, Sustained, Writer
 from edgeseg.flows.bench.rows import Summary, summarize
@@ -207,6 +207,7 @@ class _Work:
                 if measured is not None:
                     self._writer.write(Round(0, 0, measured))
             return EMULATED
+        self._cool()
         earlier = tuple(self._earlier.of(Round)) if self._earlier else ()
         plan = timing.Plan(
             budget_s=self._request.budget_s,
@@ -223,6 +224,11 @@ class _Work:
             progress=lambda share: self._progress("timing in rounds", self._share("timing", share)),
         )
 
+    def _cool(self) -> None:
+        limit_c = self._request.settings.cool_to_c
+        if limit_c is not None and not self._session.emulated:
+            cooling.wait(self._crew.conditions, limit_c, say=self._request.settings.say)
+
     def _sustain(self) -> None:
         if not self._request.sustain_s or self._session.emulated:
             return
@@ -233,6 +239,7 @@ class _Work:
             def step(share: float, index: int = index, mate: Mate = mate) -> None:
                 self._progress(f"long run of {mate.variant.key}", self._share("sustain", (index + share) / len(mates)))
 
+            self._cool()
             sustain.run(self._crew, mate, self._request.sustain_s, keep=self._writer.write, progress=step)
 
     def _masks(self) -> None:
