@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from edgeseg.core.device import Settings
 
 
 class Limits(TypedDict):
@@ -80,3 +83,26 @@ def limits(arguments: argparse.Namespace) -> Limits:
         "max_miou_drop": share(arguments.max_drop),
         "min_miou": arguments.min_miou,
     }
+
+
+def add_device_access(parser: argparse.ArgumentParser) -> None:
+    """How a device that is not this machine is reached."""
+    add = parser.add_argument
+    add("--host", default="", metavar="USER@NAME[:PORT]", help="where the pi is (default: pi@raspberrypi.local)")
+    add("--trust-new-host", action="store_true", help="accept the host key of a machine that is met for the first time")
+    add("--offline", action="store_true", help="the device has no internet: fetch here what it needs, and push it")
+
+
+def device_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings of the flags that `add_device_access` added, and of those that only some commands have."""
+    from edgeseg.cli._output import note
+    from edgeseg.core.device import Settings
+
+    return Settings(
+        host=arguments.host,
+        offline=arguments.offline,
+        trust_new_host=arguments.trust_new_host,
+        governor=getattr(arguments, "governor", None) or "",
+        cool_to_c=getattr(arguments, "cool_to", None),
+        say=note,
+    )

@@ -227,10 +227,10 @@ class _Tally:
         assert agreement is not None, "a data set has at least one picture"
         scores, reference = self._quality.scores(), self._reference.scores()
         worst = tuple(entry[-1] for entry in sorted(self._worst, key=lambda entry: entry[:3], reverse=True))
-        return Comparison(self._name, agreement, scores, reference, _missed(gate, agreement, scores, reference), worst)
+        return Comparison(self._name, agreement, scores, reference, missed(gate, agreement, scores, reference), worst)
 
 
-def _missed(
+def missed(
     gate: Gate, agreement: AgreementScores, scores: QualityScores | None, reference: QualityScores | None
 ) -> tuple[str, ...]:
     """The gates that were missed, as sentences with the figures. A NaN never passes."""

@@ -132,7 +132,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class End:
-    """The last line: why the timing ended, ``narrow``, ``budget`` or ``interrupted``."""
+    """The last line: why the timing ended, ``narrow``, ``budget``, ``interrupted``, ``connection lost`` or ``emulated``."""
 
     why: str
     seconds: float
@@ -241,7 +241,9 @@ def files(place: Path) -> list[Path]:
 
 
 def device_id(name: str, hello: Hello) -> str:
-    """A folder name for a device: where it runs, its board or processor, its cores; nothing that names its owner."""
+    """A folder name for a device: where it runs, its board or processor, its cores; nothing that names its owner or its
+    address, because results are shared."""
+    name = name.partition(":")[0]
     what = hello.device.get("board") or hello.device.get("cpu", "unknown")
     what = re.sub(r"\((?:R|TM|r|tm)\)|CPU|Processor|@.*$", " ", what)
     return re.sub(r"[^a-z0-9]+", "-", f"{name} {what} {hello.device.get('cores', '')}c".lower()).strip("-")
@@ -250,7 +252,9 @@ def device_id(name: str, hello: Hello) -> str:
 def write_device(folder: Path, name: str, hello: Hello) -> None:
     """Say in ``device.json`` what the folder's results were measured on; an existing file is left alone."""
     if not (folder / DEVICE).exists():
-        document = {"schema_version": 1, "id": folder.name, "device": name, **hello.device}
+        document = {"schema_version": 1, "id": folder.name, "device": name.partition(":")[0], **hello.device}
+        if hello.emulated:
+            document["emulated"] = True
         atomic.write_text(folder / DEVICE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
