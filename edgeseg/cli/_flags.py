@@ -15,6 +15,7 @@ class Limits(TypedDict):
     min_agreement: float | None
     max_miou_drop: float | None
     min_miou: float | None
+    max_connectivity_drop: float | None
 
 
 def size(text: str) -> tuple[int, int]:
@@ -69,6 +70,11 @@ def add_gates(parser: argparse.ArgumentParser) -> None:
         "--max-drop", type=float, metavar="POINTS",
         help="mIoU that may be lost against the reference, in points of 100 (default: 0.1; int8: 0.3)",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-connectivity-drop", type=float, metavar="POINTS",
+        help="connectivity that may be lost against the reference, in points of 100; missed if the whole 95 %% interval "
+        "over the pictures lies above it (default: no limit; int8: 0.5)",
+    )  # fmt: skip
     parser.add_argument("--min-miou", type=float, metavar="X", help="dataset mIoU that must be reached, 0 to 1")
 
 
@@ -82,6 +88,7 @@ def limits(arguments: argparse.Namespace) -> Limits:
         "min_agreement": share(arguments.min_agreement),
         "max_miou_drop": share(arguments.max_drop),
         "min_miou": arguments.min_miou,
+        "max_connectivity_drop": share(arguments.max_connectivity_drop),
     }
 
 

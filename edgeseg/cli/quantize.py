@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeseg.cli import _flags, _output
 
 if TYPE_CHECKING:
+    from edgeseg.flows.parity import Comparison
     from edgeseg.flows.quantize import QuantizeRequest, QuantizeResult
 
 MOSTLY_FLOAT = 0.5
@@ -149,6 +150,7 @@ def document(result: QuantizeResult) -> dict[str, Any]:
                         "quantization": item.artifact.manifest.quantization,
                         "scores": item.comparison.scores,
                         "reference": item.comparison.reference,
+                        "connectivity_loss": item.comparison.connectivity_loss,
                     }
                     if item.artifact is not None and item.comparison is not None
                     else {}
@@ -181,7 +183,7 @@ def table(result: QuantizeResult) -> None:
             f"{item.seconds:.1f}",
             f"{item.artifact.size_bytes / 1e6:.2f}",
             f"{100 * share:.1f} %" + (" (mostly float: not faster)" if share < MOSTLY_FLOAT else ""),
-            *_figures(comparison.scores, comparison.reference),
+            *_figures(comparison),
             f"{100 * (1 - comparison.agreement.flipped_share):.3f} %",
             f"{parity.images} {'synthetic' if parity.synthetic else 'of ' + parity.data}",
             state="good" if comparison.passed else "bad",
@@ -189,13 +191,14 @@ def table(result: QuantizeResult) -> None:
     rows.show()
 
 
-def _figures(scores: Any, reference: Any) -> list[str]:
+def _figures(comparison: Comparison) -> list[str]:
+    scores, reference, lost = comparison.scores, comparison.reference, comparison.connectivity_loss
     if scores is None or reference is None:
         return ["-"] * 3
-    lost = "-"
-    if scores.connectivity is not None and reference.connectivity is not None:
-        lost = f"{100 * (reference.connectivity - scores.connectivity):.2f}"
-    return [f"{scores.miou:.4f}", f"{100 * (reference.miou - scores.miou):.2f}", lost]
+    pieces = "-"
+    if lost is not None:
+        pieces = f"{100 * lost.value:.2f} [{100 * lost.low:.2f} … {100 * lost.high:.2f}]"
+    return [f"{scores.miou:.4f}", f"{100 * (reference.miou - scores.miou):.2f}", pieces]
 
 
 def ranking(result: QuantizeResult) -> None:

@@ -84,6 +84,7 @@ def document(result: VerifyResult) -> dict[str, Any]:
                 "agreement": comparison.agreement,
                 "scores": comparison.scores,
                 "reference": comparison.reference,
+                "connectivity_loss": comparison.connectivity_loss,
             }
             for comparison in result.comparisons
         ],

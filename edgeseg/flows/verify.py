@@ -35,6 +35,7 @@ class VerifyRequest:
             has to reach, as for `max_miou_drop`.
         max_miou_drop: Dataset mIoU that may be lost against the reference.
         min_miou: Dataset mIoU that must be reached.
+        max_connectivity_drop: Connectivity that may be lost against the reference.
         threads: CPU cores to use; 0 for all.
         gallery: HTML file to write the worst pictures to; None for none.
         device: Where the artifacts run; empty: in this process.
@@ -47,6 +48,7 @@ class VerifyRequest:
     min_agreement: float | None = None
     max_miou_drop: float | None = None
     min_miou: float | None = None
+    max_connectivity_drop: float | None = None
     threads: int = 0
     gallery: Path | None = None
     device: str = ""
@@ -152,6 +154,7 @@ def _gate(request: VerifyRequest, artifact: Artifact) -> Gate:
         min_agreement=request.min_agreement,
         max_miou_drop=request.max_miou_drop,
         min_miou=request.min_miou,
+        max_connectivity_drop=request.max_connectivity_drop,
     )
 
 

@@ -76,5 +76,5 @@ def _comparison(name: str, own: Accuracy, base: Accuracy, worst: Sequence[Worst]
         for one in worst
         if one.artifact == name
     )
-    gaps = missed(gate, own.agreement, own.scores, base.scores)
-    return Comparison(name, own.agreement, own.scores, base.scores, gaps, kept)
+    gaps = missed(gate, own.agreement, own.scores, base.scores, own.connectivity_loss)
+    return Comparison(name, own.agreement, own.scores, base.scores, gaps, kept, own.connectivity_loss)

@@ -102,6 +102,8 @@ class Accuracy:
     """Dataset mIoU with its bootstrap interval over the pictures."""
     miou_loss: Interval | None
     """The reference's mIoU minus this one, resampled over the same pictures."""
+    connectivity_loss: Interval | None = None
+    """The reference's connectivity minus this one, likewise."""
     kind: Literal["accuracy"] = "accuracy"
 
 
