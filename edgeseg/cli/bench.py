@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeseg.cli import _bench_table, _flags, _output
+from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 
 if TYPE_CHECKING:
     from edgeseg.flows.bench.session import BenchRequest, BenchResult
@@ -51,6 +52,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--timeout", type=seconds, default=60.0, metavar="TIME", help="patience with a silent worker (default: 60s)")
     add("--out", type=Path, metavar="DIR", help="where results go (default: bench/results)")
+    add("--governor", metavar="NAME", help="clock governor while measuring, e.g. performance; put back afterwards")
+    add("--cool-to", type=float, metavar="C", help="wait until the device is no hotter than this before timing")
+    _flags.add_device_access(parser)
     _flags.add_data(parser, "40 synthetic portraits; none: no accuracy")
 
 
@@ -61,9 +65,17 @@ def run(arguments: argparse.Namespace) -> int:
     from edgeseg.flows.bench.session import bench
 
     code, documents = 0, []
-    for request in _requests(arguments):
-        with _bench_table.progress() as progress:
-            result = bench(request, progress=progress)
+    requests = _requests(arguments)
+    for request in requests:
+        try:
+            with _bench_table.progress() as progress:
+                result = bench(request, progress=progress)
+        except DeviceUnreachable as error:
+            if len(requests) == 1:
+                raise
+            _output.complain(error.message, error.hint)  # the other devices are measured all the same
+            code = error.exit_code
+            continue
         documents.append(result)
         if not arguments.json:
             _bench_table.show(result.summary)
@@ -73,7 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
         for row in result.summary.rows:
             if row.failure is not None:
                 _output.complain(f"{row.variant.key}: {row.failure.reason}", row.failure.hint)
-                code = 3
+                code = code or 3
+        if result.unreachable is not None:
+            _output.complain(result.unreachable.message, "the same command with --resume goes on")
+            code = result.unreachable.exit_code
         if result.interrupted:
             code = 130
             break
@@ -86,6 +101,8 @@ _WHY = {
     "narrow": "narrow intervals",
     "budget": "the budget",
     "interrupted": "an interrupt (--resume goes on)",
+    "emulated": "nothing, because an emulator's time says nothing",
+    "connection lost": "a lost connection (--resume goes on)",
 }
 
 
@@ -117,10 +134,15 @@ def _requests(arguments: argparse.Namespace) -> list[BenchRequest]:
         given = getattr(arguments, flag)
         return given if given not in (None, []) else (getattr(suite, flag, None) or default)
 
+    devices = said("device", ("cpu",))
+    settings = _flags.device_settings(arguments)
+    if settings.host and len(devices) > 1:  # type: ignore[arg-type]
+        raise EdgesegError("--host says where one device is, and several are named", "--device pi,ssh://user@other")
     return [
         BenchRequest(
             artifacts=tuple(Path(str(one)) for one in said("artifacts", ())),  # type: ignore[attr-defined]
             device=name,
+            settings=settings,
             data=str(said("data", "sample")),
             mask_values=str(said("mask_values", "")),
             threads=tuple(said("threads", (1,))),  # type: ignore[arg-type]
@@ -133,7 +155,7 @@ def _requests(arguments: argparse.Namespace) -> list[BenchRequest]:
             resume=arguments.resume,
             command=arguments.command_line,
         )
-        for name in said("device", ("cpu",))  # type: ignore[attr-defined]
+        for name in devices  # type: ignore[attr-defined]
     ]
 
 

@@ -13,9 +13,13 @@ from edgeseg.backends.tflite import fallback as onnx2tf
 from edgeseg.core import environments, plugins
 from edgeseg.core.environments import Environment
 from edgeseg.core.errors import unknown
+from edgeseg.devices import pi_emulated
 
 TOOLS = (onnx2tf.ENVIRONMENT,)
 """Separate environments that are no checkpoint format."""
+
+STAND_IN = "pi-emulated"
+"""The device that has to be installed before it can be used."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        kind: ``edgeseg``, ``backend``, ``checkpoint`` or ``tool``.
+        kind: ``edgeseg``, ``backend``, ``checkpoint``, ``tool`` or ``device``.
         name: Which one.
         ready: Whether it can be used now.
         detail: Version, or what is missing.
@@ -47,6 +51,7 @@ def doctor() -> list[Check]:
     for name in checkpoints.formats():
         checks.append(_checkpoint(name))
     checks.extend(_environment("tool", tool.name, tool) for tool in TOOLS)
+    checks.append(_stand_in())
     return checks
 
 
@@ -61,7 +66,7 @@ def installable() -> dict[str, Environment]:
 
 
 def install(name: str, *, say: Callable[[str], None]) -> str:
-    """Make one of the separate environments.
+    """Make one of the separate environments, or the stand-in of a Pi.
 
     Returns:
         Its folder.
@@ -70,8 +75,10 @@ def install(name: str, *, say: Callable[[str], None]) -> str:
         EdgesegError: Nothing of that name can be installed, or the installation failed.
     """
     known = installable()
+    if name == STAND_IN:
+        return str(pi_emulated.install(say))
     if name not in known:
-        raise unknown("thing to install", name, known)
+        raise unknown("thing to install", name, {*known, STAND_IN})
     return str(environments.install(known[name], say=say))
 
 
@@ -99,6 +106,13 @@ def _environment(kind: str, name: str, environment: Environment) -> Check:
         return Check(kind, name, True, f"environment {environments.folder(environment)}")
     size = f", {environment.download}" if environment.download else ""
     return Check(kind, name, False, f"needs an environment of its own{size}", environment.install_command)
+
+
+def _stand_in() -> Check:
+    place = pi_emulated.installed()
+    if place is not None:
+        return Check("device", STAND_IN, True, f"root folder {place}")
+    return Check("device", STAND_IN, False, "needs a root folder of its own, 250 MB", pi_emulated.INSTALL_COMMAND)
 
 
 def _version(package: str) -> str:
