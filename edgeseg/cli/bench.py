@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.cli import _bench_table, _flags, _output
+from edgeseg.cli import _bench_table, _flags, _output, _phones
 
 if TYPE_CHECKING:
     from edgeseg.flows.bench.session import BenchRequest, BenchResult
@@ -51,6 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--timeout", type=seconds, default=60.0, metavar="TIME", help="patience with a silent worker (default: 60s)")
     add("--out", type=Path, metavar="DIR", help="where results go (default: bench/results)")
+    _phones.add(parser)
     _flags.add_data(parser, "40 synthetic portraits; none: no accuracy")
 
 
@@ -58,12 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     """``edgeseg bench``."""
     if arguments.self_test:
         return _self_test(arguments)
-    from edgeseg.flows.bench.session import bench
-
     code, documents = 0, []
-    for request in _requests(arguments):
-        with _bench_table.progress() as progress:
-            result = bench(request, progress=progress)
+    for result in (result for request in _requests(arguments) for result in _measured(request, arguments)):
         documents.append(result)
         if not arguments.json:
             _bench_table.show(result.summary)
@@ -80,6 +78,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _output.json({"benches": [document(result) for result in documents]})
     return code
+
+
+def _measured(request: BenchRequest, arguments: argparse.Namespace) -> Iterator[BenchResult]:
+    """One result; of a device that comes by itself, one for each that came."""
+    from edgeseg import devices
+    from edgeseg.flows.bench.session import bench
+
+    if devices.arrives(request.device):
+        yield from _phones.measure(request, arguments)
+        return
+    with _bench_table.progress() as progress:
+        yield bench(request, progress=progress)
 
 
 _WHY = {

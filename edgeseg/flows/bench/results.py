@@ -241,10 +241,13 @@ def files(place: Path) -> list[Path]:
 
 
 def device_id(name: str, hello: Hello) -> str:
-    """A folder name for a device: where it runs, its board or processor, its cores; nothing that names its owner."""
+    """A folder name for a device: where it runs, its board or processor, and its cores, or the short random sign that
+    one of many phones of a kind has; nothing that names its owner.
+    """
     what = hello.device.get("board") or hello.device.get("cpu", "unknown")
     what = re.sub(r"\((?:R|TM|r|tm)\)|CPU|Processor|@.*$", " ", what)
-    return re.sub(r"[^a-z0-9]+", "-", f"{name} {what} {hello.device.get('cores', '')}c".lower()).strip("-")
+    which = hello.device.get("id") or f"{hello.device.get('cores', '')}c"
+    return re.sub(r"[^a-z0-9]+", "-", f"{name} {what} {which}".lower()).strip("-")
 
 
 def write_device(folder: Path, name: str, hello: Hello) -> None:

@@ -81,7 +81,9 @@ Progress = Callable[[str, float], None]
 """Told what is being done, and the share of the whole that is done, 0 to 1."""
 
 
-def bench(request: BenchRequest, *, progress: Progress = lambda what, share: None) -> BenchResult:
+def bench(
+    request: BenchRequest, *, device: Device | None = None, progress: Progress = lambda what, share: None
+) -> BenchResult:
     """Measure artifacts on a device.
 
     An artifact that crashes, hangs or answers rubbish becomes a failed row and the rest goes on. An interrupt ends the
@@ -89,6 +91,7 @@ def bench(request: BenchRequest, *, progress: Progress = lambda what, share: Non
 
     Args:
         request: What to measure.
+        device: One that has come by itself, see `edgeseg.flows.bench.phones`; None: the one that the request names.
         progress: Told what is being done.
 
     Raises:
@@ -99,7 +102,7 @@ def bench(request: BenchRequest, *, progress: Progress = lambda what, share: Non
     artifacts = find(request.artifacts, request.exports)
     mates = variants(artifacts, request.threads)
     dataset = _dataset(request, artifacts)
-    device = devices.load(request.device)
+    device = device or devices.load(request.device)
     progress(f"asking {request.device} what it is", 0.0)
     session = _session(request, mates, dataset, device)
     return measure(session, mates, request, device, dataset, started=started, progress=progress)
