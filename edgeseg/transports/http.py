@@ -171,11 +171,11 @@ class Server:
         settings = self._settings
         application = web.Application(client_max_size=MAX_BODY)
         application.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(application, access_log=None)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
             context = settings.certificate.context if settings.certificate else None
-            site = web.TCPSite(runner, settings.host, settings.port, ssl_context=context, shutdown_timeout=1.0)
+            site = web.TCPSite(runner, settings.host, settings.port, ssl_context=context)
             await site.start()
             self.port = runner.addresses[0][1]
             names = {_bracketed(settings.host), *(("localhost",) if settings.host == "127.0.0.1" else ())}

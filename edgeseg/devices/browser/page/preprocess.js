@@ -17,26 +17,28 @@ function taps(source, target) {
 
 /**
  * Resize one plane, bilinear with half-pixel centres: rows first, then columns.
- * @param at Pixel number to value; a function, so that an interleaved image need not be split first.
+ * @param source {data, begin, step, height, width}: value `index` of the plane is data[begin + index * step].
  * @returns Float32Array of height * width.
  */
-function resize(at, sourceHeight, sourceWidth, height, width) {
+function resize({data, begin, step, height: sourceHeight, width: sourceWidth}, height, width) {
   const out = new Float32Array(height * width);
   if (sourceHeight === height && sourceWidth === width) {
-    for (let index = 0; index < out.length; index++) out[index] = at(index);
+    for (let index = 0; index < out.length; index++) out[index] = data[begin + index * step];
     return out;
   }
   const down = taps(sourceHeight, height), across = taps(sourceWidth, width);
+  const {low, high, weight} = across;
   const row = new Float32Array(sourceWidth);
   for (let y = 0, place = 0; y < height; y++) {
-    const top = down.low[y] * sourceWidth, bottom = down.high[y] * sourceWidth, share = down.weight[y];
-    for (let x = 0; x < sourceWidth; x++) {
-      const first = at(top + x);
-      row[x] = first + round(round(at(bottom + x) - first) * share);
+    const top = begin + down.low[y] * sourceWidth * step, bottom = begin + down.high[y] * sourceWidth * step;
+    const share = down.weight[y];
+    for (let x = 0, at = 0; x < sourceWidth; x++, at += step) {
+      const first = data[top + at];
+      row[x] = first + round(round(data[bottom + at] - first) * share);
     }
     for (let x = 0; x < width; x++) {
-      const first = row[across.low[x]];
-      out[place++] = first + round(round(row[across.high[x]] - first) * across.weight[x]);
+      const first = row[low[x]];
+      out[place++] = first + round(round(row[high[x]] - first) * weight[x]);
     }
   }
   return out;
@@ -60,9 +62,8 @@ export function toInput(image, spec) {
   const out = spec.input_dtype === "uint8" ? new Uint8Array(3 * size) : new Float32Array(3 * size);
   const last = spec.input_layout === "nhwc";
   for (let channel = 0; channel < 3; channel++) {
-    const source = spec.color === "rgb" ? channel : 2 - channel;
-    const pixels = image.pixels;
-    const plane = resize((index) => pixels[index * step + source], image.height, image.width, height, width);
+    const source = {data: image.pixels, begin: spec.color === "rgb" ? channel : 2 - channel, step, height: image.height, width: image.width};
+    const plane = resize(source, height, width);
     const scale = round(1 / (255 * spec.std[channel])), shift = round(-spec.mean[channel] / spec.std[channel]);
     const begin = last ? channel : channel * size, stride = last ? 3 : 1;
     if (spec.input_dtype === "uint8") {
@@ -89,22 +90,21 @@ export function toMask(output, spec, height, width) {
     }
     return mask;
   }
-  const last = spec.output_layout === "nhwc", channels = spec.output_channels;
-  const value = last ? (channel, index) => data[index * channels + channel] : (channel, index) => data[channel * size + index];
+  const channels = spec.output_channels, nested = spec.output_layout === "nhwc";
+  const begin = (channel) => (nested ? channel : channel * size), step = nested ? channels : 1;
   if (channels <= 2) {
     // Two classes are one difference, foreground minus background; one channel is a logit, or a probability minus 0.5.
-    const score = new Float32Array(size);
-    const half = spec.output_kind === "probabilities" ? 0.5 : 0;
+    const score = new Float32Array(size), half = channels === 1 && spec.output_kind === "probabilities" ? 0.5 : 0;
     for (let index = 0; index < size; index++) {
-      score[index] = channels === 2 ? value(1, index) - value(0, index) : value(0, index) - half;
+      score[index] = channels === 2 ? data[begin(1) + index * step] - data[index * step] : data[index] - half;
     }
-    const plane = resize((index) => score[index], output.height, output.width, height, width);
+    const plane = resize({data: score, begin: 0, step: 1, height: output.height, width: output.width}, height, width);
     for (let index = 0; index < mask.length; index++) mask[index] = plane[index] > 0 ? 1 : 0;
     return mask;
   }
   let best = null;
   for (let channel = 0; channel < channels; channel++) {
-    const plane = resize((index) => value(channel, index), output.height, output.width, height, width);
+    const plane = resize({data, begin: begin(channel), step, height: output.height, width: output.width}, height, width);
     if (best === null) {
       best = plane;
       continue;
