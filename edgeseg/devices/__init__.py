@@ -23,12 +23,8 @@ def load(name: str) -> Device:
 
 
 def arrives(name: str) -> bool:
-    """Whether devices of that name come by themselves, one or several, to a `Reception`.
-
-    Raises:
-        EdgesegError: There is none; the known ones are listed.
-    """
-    return hasattr(plugins.load(PACKAGE, name), "RECEPTION")
+    """Whether devices of that name come by themselves, one or several, to a `Reception`."""
+    return name in names() and hasattr(plugins.load(PACKAGE, name), "RECEPTION")
 
 
 def names() -> list[str]:

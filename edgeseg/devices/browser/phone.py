@@ -50,6 +50,12 @@ class Phone:
         device = self._hello.device
         return f"{device.get('board') or 'a browser'} ({device.get('id', '?')})"
 
+    @property
+    def accelerators(self) -> tuple[str, ...]:
+        """What it can compute with beside its processor: ``webgpu``, unless a program on the processor plays the GPU."""
+        device = self._hello.device
+        return ("webgpu",) if device.get("webgpu") and device.get("webgpu_software") == "no" else ()
+
     def probe(self) -> Hello:
         """See `edgeseg.core.device.Device.probe`: what the page said when it joined."""
         return self._hello
@@ -77,6 +83,9 @@ class Phone:
                 pass
         except (Reloaded, VisitorGone, VisitorSilent, KeyboardInterrupt):
             return
+
+    def close(self) -> None:
+        """Nothing is held: the page and the server live on until the reception ends."""
 
     def interrupt(self) -> None:
         """Whoever waits for this phone gets a KeyboardInterrupt."""

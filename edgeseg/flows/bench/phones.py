@@ -134,7 +134,8 @@ def _begin(phone: Phone, request: BenchRequest, host: Host, events: queue.Queue[
 
     def run() -> None:
         try:
-            visit.result = bench(request, device=phone, progress=progress)
+            own = replace(request, accelerators=phone.accelerators)
+            visit.result = bench(own, device=phone, progress=progress)
             phone.finish([_row(visit.result, index) for index in range(len(visit.result.summary.rows))])
         except BaseException as error:  # it is the main thread's to judge
             visit.error = error

@@ -30,7 +30,7 @@ DEVICE = "device.json"
 
 @dataclass(frozen=True)
 class Variant:
-    """What a row of a table stands for: an artifact with a number of threads."""
+    """What a row of a table stands for: an artifact with a number of threads, or on an accelerator."""
 
     key: str
     artifact: str
@@ -41,6 +41,8 @@ class Variant:
     sha256: str
     """Of the artifact's files: results of two artifacts that are called alike are not taken for one another's."""
     slowdown: float = 1.0
+    accelerator: str = ""
+    """What computes in place of the processor, e.g. ``webgpu``; empty: nothing does."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import {toInput, toMask} from "/preprocess.js";
 
 const SETTLE_MS = 400;
 const SETTLE_RUNS = 5;
-const MOST_SETTLE_RUNS = 200;
+const MOST_SETTLE_MS = 2000;
 
 let item, session, frames, tensors, stepMs;
 let turn = 0;
@@ -78,7 +78,7 @@ async function measure({runs, warmups, around}) {
 }
 
 function unsettled(count, elapsedMs) {
-  return count < SETTLE_RUNS || (elapsedMs < SETTLE_MS && count < MOST_SETTLE_RUNS);
+  return elapsedMs < MOST_SETTLE_MS && (count < SETTLE_RUNS || elapsedMs < SETTLE_MS);
 }
 
 /** One sample of a step that is not asynchronous, repeated where the clock is too coarse for it. */
