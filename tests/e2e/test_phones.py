@@ -2,10 +2,15 @@
 
 import functools
 import importlib.util
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,13 +157,16 @@ def test_from_start_to_the_result_table(browser, started):
         rows = page.locator("#rows tr")
         assert rows.count() == 2
         for row in rows.all():
-            assert "100.00 %" in row.inner_text()
+            assert float(row.locator("td").nth(3).inner_text()) >= 99.9
         assert page.locator("#gallery canvas").count() == 3, "the photo and two masks"
         weight += sum(
             len(one.body()) for url, one in page.bytes.items() if re.search(r"/(frame\.\w+|onnx\.js|tflite\.js)$", url)
         )
         assert 20_000 < weight < 200_000
-    (result,) = run.join()
+        (result,) = run.join()
+        page.click("#camera-start")  # the server has ended
+        page.wait_for_selector("#stage[data-live=yes]:not([hidden])", timeout=30_000)
+        assert page.wrong == []
     session = result.summary.session
     assert re.fullmatch(r"browser-[a-z0-9-]+-[0-9a-f]{4}", session.device)
     assert session.hello.device["isolated"] == "yes"
@@ -172,6 +180,38 @@ def test_from_start_to_the_result_table(browser, started):
     assert "onnxruntime-web" in result.summary.rows[0].cold.loaded.runtime
     assert "@litertjs/core" in result.summary.rows[1].cold.loaded.runtime
     assert run.shares == sorted(run.shares)
+
+
+@pytest.mark.slow
+def test_the_real_command(browser, artifacts, tmp_path):
+    """The address is on stderr, the table on stdout; an artifact that no browser runs is left out and named."""
+    other = tmp_path / "exports/pphumanseg-lite/openvino-fp32"
+    shutil.copytree(artifacts[0].parent, other.parent)
+    document = json.loads((other.parent / "onnx-fp32/manifest.json").read_text())
+    shutil.copytree(other.parent / "onnx-fp32", other)
+    (other / "manifest.json").write_text(json.dumps({**document, "backend": "openvino"}))
+    words = ["bench", "--device", "browser", "--budget", "1", "--data", "sample:2", "--json"]
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "edgeseg", *words],
+        cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        said = [child.stderr.readline(), child.stderr.readline()]
+        assert "openvino-fp32 does not run in a browser" in said[0]
+        (link,) = re.findall(r"open (http://127\.0\.0\.1:\d+/#t=\S+) and tap Start", said[1])
+        with phone(browser) as page:
+            page.goto(link)
+            page.wait_for_selector("body[data-state=ready]")
+            page.click("#start")
+            ends(page)
+        out, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == 0
+    (bench,) = json.loads(out)["benches"]
+    assert [row["state"] == "✗" for row in bench["rows"]] == [False, False]
+    assert bench["device"].startswith("browser-")
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ RELOADS = 2
 MAX_NS = 10**12
 """No run takes longer: a quarter of an hour."""
 MAX_TEXT = 300
+MAX_FACT = 80
+"""Of what a device says of itself: some of it becomes the name of a folder."""
 
 _numbers = itertools.count(1)
 
@@ -194,9 +196,9 @@ class BrowserWorker:
         return path
 
 
-def readable(text: str) -> str:
+def readable(text: str, most: int = MAX_TEXT) -> str:
     """A foreign text on one line, without control characters, cut to what a table bears."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:MAX_TEXT]
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())[:most]
 
 
 def readable_hello(hello: Hello) -> Hello:
@@ -209,8 +211,8 @@ def readable_hello(hello: Hello) -> Hello:
         raise WorkerLost("the page says too much of itself")
     return replace(
         hello,
-        device={readable(key): readable(value) for key, value in hello.device.items()},
-        software={readable(key): readable(value) for key, value in hello.software.items()},
+        device={readable(key, MAX_FACT): readable(value, MAX_FACT) for key, value in hello.device.items()},
+        software={readable(key, MAX_FACT): readable(value, MAX_FACT) for key, value in hello.software.items()},
         governor=None,
     )
 

@@ -90,9 +90,11 @@ export class Camera {
     to.drawImage(this.person.canvas, 0, 0);
   }
 
-  stop() {
+  /** Close the camera; a kept artifact stays loaded. */
+  stop(keep = false) {
     this.running = false;
     this.stream?.getTracks().forEach((track) => track.stop());
+    if (keep) return;
     this.ready?.close();
     this.ready = null;
   }

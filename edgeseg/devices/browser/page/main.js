@@ -62,10 +62,9 @@ async function stayAwake() {
   await ask();
 }
 
-async function measure(plan, self) {
+async function measure(plan, self, camera) {
   state("running");
-  Object.assign(byId("plan"), {hidden: true});
-  byId("camera").hidden = true;
+  byId("plan").hidden = byId("camera").hidden = true;
   byId("progress").hidden = false;
   notice("");
   await stayAwake();
@@ -78,18 +77,20 @@ async function measure(plan, self) {
     for (const order of await client.orders()) {
       if (order.show) showProgress(order.show, started);
       else if (order.stop) bench.stop(order.worker);
-      else if (order.end) return finish(order);
+      else if (order.end) return finish(order, camera);
       else await client.answer(order.id, [...(await bench.do(order)), {kind: "done", item: order.command?.item ?? ""}]);
     }
   }
 }
 
-async function finish(order) {
+async function finish(order, camera) {
   removeEventListener("pagehide", client.wave);
-  results.final(order.end.rows);
+  const best = results.final(order.end.rows);
   byId("progress").hidden = true;
   const failed = order.end.rows.filter((row) => row.failure).length;
   notice(failed ? `Done; ${plural(failed, "row")} could not be measured.` : "Done. The results are on the computer.", failed > 0);
+  // The server ends once it is answered: what the camera needs is fetched before.
+  await camera.keep(best).catch(() => {});
   state("done");
   await client.answer(order.id, []);
   client.leave();
@@ -102,14 +103,16 @@ function offerCamera(plan) {
     byId("rate").textContent = `${rate.toFixed(1)} frames / s, ${ms.toFixed(1)} ms a mask`;
     byId("stage").dataset.live = "yes";
   });
+  let kept = false;
   const load = async () => {
+    if (kept) return;
     const one = plan.artifacts[choice.value];
     const item = {key: one.name, backend: one.backend, spec: one.spec, threads: 1, options: {}, slowdown: 1};
     await camera.choose(item, await client.file(one.file), plan.runtimes);
   };
   const button = byId("camera-start");
   const close = () => {
-    camera.stop();
+    camera.stop(kept);
     byId("stage").hidden = true;
     button.textContent = "Open the camera";
   };
@@ -136,16 +139,28 @@ function offerCamera(plan) {
   byId("camera-effect").onchange = ({target}) => (camera.effect = target.value);
   byId("camera").hidden = !isSecureContext || !plan.artifacts.length;
   byId("start").addEventListener("click", () => camera.running && close());
+  return {
+    /** Load this artifact now and offer it alone: it works without the server. */
+    async keep(name) {
+      const index = plan.artifacts.findIndex((one) => one.name === name);
+      if (index < 0 || !isSecureContext) return;
+      choice.value = index;
+      await load();
+      kept = true;
+      choice.replaceChildren(choice.selectedOptions[0]);
+      byId("camera").hidden = false;
+    },
+  };
 }
 
 async function main() {
   const plan = await client.welcome();
   const self = await hello();
   showPlan(plan, self);
-  offerCamera(plan);
+  const camera = offerCamera(plan);
   if (!isSecureContext) notice("Without HTTPS there is one thread, no WebGPU and no camera.");
   state("ready");
-  const begin = () => measure(plan, self).catch(fail);
+  const begin = () => measure(plan, self, camera).catch(fail);
   byId("start").addEventListener("click", begin, {once: true});
   if (client.joinedBefore()) begin();
 }

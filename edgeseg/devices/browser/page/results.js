@@ -54,7 +54,7 @@ export function record(item, found) {
   }
 }
 
-/** The host's final rows, with what it made of the masks. */
+/** The host's final rows, with what it made of the masks; returns the name of the fastest artifact. */
 export function final(found) {
   let best = null;
   for (const one of found) {
@@ -70,10 +70,16 @@ export function final(found) {
     if (one.median_ms !== null) row.cells[1].textContent = digits(one.median_ms);
     if (one.fps !== null) row.cells[2].textContent = digits(one.fps);
     if (one.miou !== null) row.cells[3].textContent = one.miou.toFixed(3);
-    if (one.agreement !== null) row.cells[4].textContent = `${(100 * one.agreement).toFixed(2)} %`;
+    if (one.agreement !== null) row.cells[4].textContent = percent(one.agreement);
     if (one.median_ms !== null && (best === null || one.median_ms < best.ms)) best = {ms: one.median_ms, row};
   }
   best?.row.classList.add("best");
+  return best?.row.dataset.key.split("@")[0] ?? "";
+}
+
+/** Rounded down, so that 100 means all of them. */
+function percent(share) {
+  return share === 1 ? "100" : (Math.floor(share * 1e4) / 100).toFixed(2);
 }
 
 function digits(value) {
