@@ -107,6 +107,8 @@ def bench_phones(request: BenchRequest, door: Door, host: Host) -> Iterator[Benc
                 else:
                     yield from _outcome(event, host, visits)
         except KeyboardInterrupt:
+            if not visits:
+                raise
             running = [visit for visit in visits if not visit.over]
             for visit in running:
                 visit.phone.interrupt()
