@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from edgeseg.flows.parity import Gate
+    from edgeseg.core.device import Settings
+
+
+class Limits(TypedDict):
+    """What a user wants of an artifact, as shares of 1; None for what is usual for its precision."""
+
+    min_agreement: float | None
+    max_miou_drop: float | None
+    min_miou: float | None
 
 
 def size(text: str) -> tuple[int, int]:
@@ -54,18 +62,47 @@ def add_data(parser: argparse.ArgumentParser, default: str) -> None:
 def add_gates(parser: argparse.ArgumentParser) -> None:
     """What an artifact has to reach."""
     parser.add_argument(
-        "--min-agreement", type=float, default=99.9, metavar="PERCENT",
-        help="pixels that must have the reference's class (default: 99.9)",
+        "--min-agreement", type=float, metavar="PERCENT",
+        help="pixels that must have the reference's class (default: 99.9; int8: 99)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-drop", type=float, default=0.1, metavar="POINTS",
-        help="mIoU that may be lost against the reference, in points of 100 (default: 0.1)",
+        "--max-drop", type=float, metavar="POINTS",
+        help="mIoU that may be lost against the reference, in points of 100 (default: 0.1; int8: 0.3)",
     )  # fmt: skip
     parser.add_argument("--min-miou", type=float, metavar="X", help="dataset mIoU that must be reached, 0 to 1")
 
 
-def gate(arguments: argparse.Namespace) -> Gate:
-    """The gate of the flags that `add_gates` added."""
-    from edgeseg.flows.parity import Gate
+def limits(arguments: argparse.Namespace) -> Limits:
+    """The flags that `add_gates` added, as shares of 1."""
 
-    return Gate(arguments.min_agreement / 100, arguments.max_drop / 100, arguments.min_miou)
+    def share(value: float | None) -> float | None:
+        return None if value is None else value / 100
+
+    return {
+        "min_agreement": share(arguments.min_agreement),
+        "max_miou_drop": share(arguments.max_drop),
+        "min_miou": arguments.min_miou,
+    }
+
+
+def add_device_access(parser: argparse.ArgumentParser) -> None:
+    """How a device that is not this machine is reached."""
+    add = parser.add_argument
+    add("--host", default="", metavar="USER@NAME[:PORT]", help="where the pi is (default: pi@raspberrypi.local)")
+    add("--trust-new-host", action="store_true", help="accept the host key of a machine that is met for the first time")
+    add("--offline", action="store_true", help="the device has no internet: fetch here what it needs, and push it")
+
+
+def device_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings of the flags that `add_device_access` added, and of those that only some commands have."""
+    from edgeseg.cli._output import note
+    from edgeseg.core.device import Settings
+
+    return Settings(
+        host=arguments.host,
+        offline=arguments.offline,
+        trust_new_host=arguments.trust_new_host,
+        governor=getattr(arguments, "governor", None) or "",
+        cool_to_c=getattr(arguments, "cool_to", None),
+        say=note,
+    )

@@ -68,6 +68,7 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
     from edgeseg.assets import bundled
     from edgeseg.flows.export import PARITY_IMAGES, ExportRequest
     from edgeseg.flows.model import ModelRequest
+    from edgeseg.flows.parity import gate_for
     from edgeseg.flows.recipe import Recipe, read_recipe
     from edgeseg.graph.segmentation import Told
 
@@ -80,6 +81,7 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
         given = getattr(arguments, flag)
         return given if given is not None else (getattr(recipe, flag) or default)
 
+    precision = said("precision", "fp32")
     return ExportRequest(
         model=ModelRequest(
             checkpoint=Path(checkpoint) if checkpoint else bundled(),
@@ -97,11 +99,11 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
             ),
         ),
         targets=said("target", ("onnx",)),
-        precision=said("precision", "fp32"),
+        precision=precision,
         data=said("data", f"sample:{PARITY_IMAGES}"),
         mask_values=said("mask_values", ""),
         out=arguments.out,
-        gate=_flags.gate(arguments),
+        gate=gate_for(precision, **_flags.limits(arguments)),
         command=arguments.command_line,
         options={
             name: getattr(arguments, name)

@@ -51,10 +51,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
     _flags.add_data(parser, "those of --calib")
     _flags.add_gates(parser)
-    parser.set_defaults(min_agreement=99.0, max_drop=0.3)
-    for action in parser._actions:
-        if action.dest in ("min_agreement", "max_drop") and action.help:
-            action.help = action.help.replace("default: 99.9", "default: 99").replace("default: 0.1", "default: 0.3")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,6 +67,7 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
     from edgeseg.assets import bundled
     from edgeseg.core import manifest
     from edgeseg.flows.model import ModelRequest
+    from edgeseg.flows.parity import gate_for
     from edgeseg.flows.quantize import QuantizeRequest
     from edgeseg.graph.segmentation import Told
 
@@ -99,7 +96,7 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
         data=arguments.data or "",
         mask_values=arguments.mask_values or "",
         out=arguments.out,
-        gate=_flags.gate(arguments),
+        gate=gate_for("int8", **_flags.limits(arguments)),
         method=arguments.method,
         ranges=arguments.ranges,
         rank=arguments.rank,

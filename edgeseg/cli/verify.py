@@ -21,6 +21,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="HTML file for the worst pictures (default: verify-<model>.html; with --json only if named)",
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU cores to use (default: all)")
+    parser.add_argument("--device", default="", metavar="NAME", help="where the artifacts run (default: here)")
+    _flags.add_device_access(parser)
     _flags.add_data(parser, "40 synthetic portraits")
     _flags.add_gates(parser)
 
@@ -36,9 +38,11 @@ def run(arguments: argparse.Namespace) -> int:
         artifacts=tuple(arguments.artifacts),
         data=arguments.data or "sample",
         mask_values=arguments.mask_values or "",
-        gate=_flags.gate(arguments),
+        **_flags.limits(arguments),
         threads=arguments.threads,
         gallery=gallery,
+        device=arguments.device,
+        settings=_flags.device_settings(arguments),
     )
     with _output.Progress("comparing masks") as progress:
         result = verify(request, progress=progress)

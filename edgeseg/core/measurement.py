@@ -5,12 +5,10 @@ Durations are differences of ``time.perf_counter_ns`` on the device. None = this
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Union
 
 from edgeseg.core import records
-from edgeseg.core.records import RecordError
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,7 @@ class Conditions:
         frequency_mhz: Clock of the fastest core.
         temperature_c: The hottest of the sensors that belong to the CPU.
         throttled: Whether the device says that it holds its clock down.
+        throttle_flags: The bits of a Raspberry Pi's ``get_throttled``; `edgeseg.core.throttling` reads them.
         background: Share of all cores' time that other processes took during the slice, 0 to 1.
         preemptions: How often the worker was made to wait for others during the slice.
     """
@@ -30,6 +29,7 @@ class Conditions:
     frequency_mhz: Optional[float] = None
     temperature_c: Optional[float] = None
     throttled: Optional[bool] = None
+    throttle_flags: Optional[int] = None
     background: Optional[float] = None
     preemptions: Optional[int] = None
 
@@ -39,12 +39,14 @@ class Hello:
     """A worker is ready for commands."""
 
     device: dict[str, str]
-    """What the device is: `cpu`, `cores`, `memory_bytes`, `system`, `machine`, `board` where there is one, and `id` where
-    many devices of a kind may come."""
+    """What the device is: `cpu`, `cores`, `memory_bytes`, `system`, `machine`; `board`, `soc` and `core` where there are such,
+    and `id` where many devices of a kind may come."""
     software: dict[str, str]
     """Versions: `python`, `numpy`, `edgeseg`."""
     governor: Optional[str] = None
     conditions: Conditions = Conditions()
+    emulated: bool = False
+    """Whether this is a stand-in whose time means nothing."""
     kind: Literal["hello"] = "hello"
     schema_version: int = 1
 
@@ -151,12 +153,5 @@ def parse(line: Union[str, bytes]) -> Answer:
     Raises:
         RecordError: It is no such record.
     """
-    try:
-        document = json.loads(line)
-    except ValueError as error:
-        raise RecordError(f"not a record: {error}") from error
-    kind = document.get("kind") if isinstance(document, dict) else None
-    if kind not in _KINDS:
-        raise RecordError(f"not a record: kind {kind!r}")
-    answer: Answer = records.from_dict(_KINDS[kind], document, where=str(kind))
+    answer: Answer = records.of_kind(_KINDS, line)
     return answer

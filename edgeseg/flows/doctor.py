@@ -14,10 +14,14 @@ from edgeseg.core import environments, npm, plugins
 from edgeseg.core.environments import Environment
 from edgeseg.core.errors import unknown
 from edgeseg.core.npm import Bundle
+from edgeseg.devices import pi_emulated
 from edgeseg.devices.browser.runtimes import BUNDLE
 
 TOOLS = (onnx2tf.ENVIRONMENT,)
 """Separate environments that are no checkpoint format."""
+
+STAND_IN = "pi-emulated"
+"""The device that has to be installed before it can be used."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def doctor() -> list[Check]:
     for name in checkpoints.formats():
         checks.append(_checkpoint(name))
     checks.extend(_environment("tool", tool.name, tool) for tool in TOOLS)
+    checks.append(_stand_in())
     checks.append(_browser())
     return checks
 
@@ -65,7 +70,7 @@ def installable() -> dict[str, Environment | Bundle]:
 
 
 def install(name: str, *, say: Callable[[str], None]) -> str:
-    """Make one of the separate environments, or fetch the runtimes of the page.
+    """Make one of the separate environments or the stand-in of a Pi, or fetch the runtimes of the page.
 
     Returns:
         Its folder.
@@ -74,8 +79,10 @@ def install(name: str, *, say: Callable[[str], None]) -> str:
         EdgesegError: Nothing of that name can be installed, or the installation failed.
     """
     known = installable()
+    if name == STAND_IN:
+        return str(pi_emulated.install(say))
     if name not in known:
-        raise unknown("thing to install", name, known)
+        raise unknown("thing to install", name, {*known, STAND_IN})
     wanted = known[name]
     if isinstance(wanted, Bundle):
         return str(npm.install(wanted, say=say))
@@ -117,6 +124,13 @@ def _environment(kind: str, name: str, environment: Environment) -> Check:
         return Check(kind, name, True, f"environment {environments.folder(environment)}")
     size = f", {environment.download}" if environment.download else ""
     return Check(kind, name, False, f"needs an environment of its own{size}", environment.install_command)
+
+
+def _stand_in() -> Check:
+    place = pi_emulated.installed()
+    if place is not None:
+        return Check("device", STAND_IN, True, f"root folder {place}")
+    return Check("device", STAND_IN, False, "needs a root folder of its own, 250 MB", pi_emulated.INSTALL_COMMAND)
 
 
 def _version(package: str) -> str:

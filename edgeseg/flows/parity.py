@@ -38,6 +38,27 @@ class Gate:
     min_miou: float | None = None
 
 
+FLOAT_GATE = Gate()
+INT8_GATE = Gate(min_agreement=0.99, max_miou_drop=0.003)
+"""Less than for fp32: every pixel on the border of a mask hangs on the last bits."""
+
+
+def gate_for(
+    precision: str,
+    *,
+    min_agreement: float | None = None,
+    max_miou_drop: float | None = None,
+    min_miou: float | None = None,
+) -> Gate:
+    """The gate of a precision, with what a user wants otherwise; shares of 1."""
+    usual = INT8_GATE if precision == "int8" else FLOAT_GATE
+    return Gate(
+        usual.min_agreement if min_agreement is None else min_agreement,
+        usual.max_miou_drop if max_miou_drop is None else max_miou_drop,
+        min_miou,
+    )
+
+
 @dataclass(frozen=True)
 class Compared:
     """One picture with the masks that reference and artifact make of it.
@@ -105,7 +126,7 @@ def compare(
     count: int,
     lanes: Sequence[Lane],
     *,
-    gate: Gate,
+    gates: Sequence[Gate],
     keep_worst: int = 0,
     step: Callable[[], None] = lambda: None,
 ) -> list[Comparison]:
@@ -115,7 +136,7 @@ def compare(
         read: Picture number to picture; called from several threads.
         count: How many pictures there are.
         lanes: The same models, loaded once for each thread.
-        gate: What has to be reached.
+        gates: What has to be reached, one an artifact.
         keep_worst: How many pictures to keep of each artifact: those with most flipped pixels, then lowest mIoU.
         step: Called after each picture, for a progress bar.
 
@@ -142,7 +163,7 @@ def compare(
         for tally, one in zip(tallies, judged, strict=True):
             tally.add(one)
         step()
-    return [tally.comparison(gate) for tally in tallies]
+    return [tally.comparison(gate) for tally, gate in zip(tallies, gates, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -206,10 +227,10 @@ class _Tally:
         assert agreement is not None, "a data set has at least one picture"
         scores, reference = self._quality.scores(), self._reference.scores()
         worst = tuple(entry[-1] for entry in sorted(self._worst, key=lambda entry: entry[:3], reverse=True))
-        return Comparison(self._name, agreement, scores, reference, _missed(gate, agreement, scores, reference), worst)
+        return Comparison(self._name, agreement, scores, reference, missed(gate, agreement, scores, reference), worst)
 
 
-def _missed(
+def missed(
     gate: Gate, agreement: AgreementScores, scores: QualityScores | None, reference: QualityScores | None
 ) -> tuple[str, ...]:
     """The gates that were missed, as sentences with the figures. A NaN never passes."""

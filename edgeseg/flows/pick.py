@@ -66,6 +66,8 @@ def pick(request: PickRequest) -> PickResult:
     """
     found = latest.read(request.results)
     rows = [one for one in found.rows if request.device in (one.device, one.device.split("-")[0])]
+    measured = [one for one in rows if not one.summary.session.emulated]
+    rows = measured or rows  # `pi` means the board where there are results of one, never its stand-in
     if not rows:
         raise EdgesegError(
             f"there are no results of the device {request.device!r}",

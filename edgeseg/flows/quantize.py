@@ -19,7 +19,7 @@ from edgeseg.flows.calibration import Material
 from edgeseg.flows.choice import Choice
 from edgeseg.flows.making import Maker
 from edgeseg.flows.model import ModelRequest, read_model
-from edgeseg.flows.parity import Comparison, Gate
+from edgeseg.flows.parity import INT8_GATE, Comparison, Gate
 from edgeseg.graph import simplify
 from edgeseg.quantization import alternatives, qdq, ranges, recipe
 from edgeseg.quantization.qdq import Spelling
@@ -36,9 +36,6 @@ SPELLINGS = {
     "tflite": Spelling("s8", "integers"),
 }
 """How each backend likes its Q/DQ graph: the same scales and the same integer weights in all of them."""
-
-INT8_GATE = Gate(min_agreement=0.99, max_miou_drop=0.003)
-"""Less than for fp32: every pixel on the border of a mask hangs on the last bits."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from edgeseg.flows.bench.lines import line
 from edgeseg.flows.pick import EQUAL_MIOU
 from edgeseg.metrics import pareto
 from edgeseg.report import page, tables
+from edgeseg.report.masks import Picture
 from edgeseg.report.tables import Line
 
 SAMPLES = 400
@@ -83,7 +84,8 @@ def _section(rows: Sequence[Latest], skipped: list[str]) -> page.Section:
     flips = dict.fromkeys(sentence for one in rows for sentence in one.summary.flips)
     return page.Section(
         device=session.device,
-        title=session.hello.device.get("board") or session.hello.device.get("cpu", session.device),
+        title=(session.hello.device.get("board") or session.hello.device.get("cpu", session.device))
+        + (", emulated: masks only" if session.emulated else ""),
         facts=_facts(rows),
         lines=lines,
         frontier=on,
@@ -139,6 +141,7 @@ def _facts(rows: Sequence[Latest]) -> tuple[tuple[str, str], ...]:
     facts = [
         ("processor", about.get("cpu", "")),
         ("board", about.get("board", "")),
+        ("core type", " ".join(about[key] for key in ("soc", "core") if key in about)),
         ("cores", about.get("cores", "")),
         ("memory", f"{int(memory) / 2**30:.1f} GiB" if memory else ""),
         ("system", f"{about.get('system', '')} {about.get('machine', '')}".strip()),
@@ -183,21 +186,17 @@ def _thinned(one: Latest) -> tuple[float, ...]:
     return tuple(float(value) for value in np.round(samples, 4))
 
 
-def _pictures(rows: Sequence[Latest], skipped: list[str]) -> tuple[page.Picture, ...]:
+def _pictures(rows: Sequence[Latest], skipped: list[str]) -> tuple[Picture, ...]:
     """The worst masks of each artifact, from the newest session that kept some."""
-    found: dict[str, list[page.Picture]] = {}
+    found: dict[str, list[Picture]] = {}
     for path in dict.fromkeys(one.recording.path.with_suffix(".masks.npz") for one in rows):
         try:
             shown = gallery_file.read(path)
         except EdgesegError as error:
             skipped.append(error.message)
             continue
-        fresh: dict[str, list[page.Picture]] = {}
+        fresh: dict[str, list[Picture]] = {}
         for one in shown:
-            fresh.setdefault(one.artifact, []).append(
-                page.Picture(
-                    one.artifact, one.name, one.flipped_share, one.miou, one.image_jpeg, one.reference_png, one.mask_png
-                )
-            )
+            fresh.setdefault(one.artifact, []).append(one)
         found.update(fresh)
     return tuple(picture for pictures in found.values() for picture in pictures)

@@ -134,7 +134,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class End:
-    """The last line: why the timing ended, ``narrow``, ``budget`` or ``interrupted``."""
+    """The last line: why the timing ended, ``narrow``, ``budget``, ``interrupted``, ``connection lost`` or ``emulated``."""
 
     why: str
     seconds: float
@@ -218,7 +218,7 @@ def read(path: Path) -> Recording:
         if not line.strip():
             continue
         try:
-            found.append(_parse(line))
+            found.append(records.of_kind(_KINDS, line))
         except RecordError as error:
             bad.append(BadLine(path, number, error.message))
     session = next((one for one in found if isinstance(one, Session)), None)
@@ -244,8 +244,9 @@ def files(place: Path) -> list[Path]:
 
 def device_id(name: str, hello: Hello) -> str:
     """A folder name for a device: where it runs, its board or processor, and its cores, or the short random sign that
-    one of many phones of a kind has; nothing that names its owner.
+    one of many phones of a kind has; nothing that names its owner or its address, because results are shared.
     """
+    name = name.partition(":")[0]
     what = hello.device.get("board") or hello.device.get("cpu", "unknown")
     what = re.sub(r"\((?:R|TM|r|tm)\)|CPU|Processor|@.*$", " ", what)
     which = hello.device.get("id") or f"{hello.device.get('cores', '')}c"
@@ -255,7 +256,9 @@ def device_id(name: str, hello: Hello) -> str:
 def write_device(folder: Path, name: str, hello: Hello) -> None:
     """Say in ``device.json`` what the folder's results were measured on; an existing file is left alone."""
     if not (folder / DEVICE).exists():
-        document = {"schema_version": 1, "id": folder.name, "device": name, **hello.device}
+        document = {"schema_version": 1, "id": folder.name, "device": name.partition(":")[0], **hello.device}
+        if hello.emulated:
+            document["emulated"] = True
         atomic.write_text(folder / DEVICE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -263,18 +266,6 @@ def same_work(one: Session, other: Session) -> bool:
     """Whether a session can be gone on with as another: same artifacts, device, pictures and baseline."""
     names: Sequence[str] = ("device", "variants", "baseline", "data", "images")
     return all(getattr(one, name) == getattr(other, name) for name in names)
-
-
-def _parse(line: bytes) -> Record:
-    try:
-        document = json.loads(line)
-    except ValueError as error:
-        raise RecordError(f"not JSON: {error}") from error
-    kind = document.get("kind") if isinstance(document, dict) else None
-    if kind not in _KINDS:
-        raise RecordError(f"no record has the kind {kind!r}")
-    record: Record = records.from_dict(_KINDS[kind], document, where=str(kind))
-    return record
 
 
 def _ends_whole(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import secrets
 import time
@@ -13,11 +14,11 @@ import numpy as np
 
 from edgeseg import devices
 from edgeseg.core.arrays import Array
-from edgeseg.core.device import Device
-from edgeseg.core.errors import EdgesegError
+from edgeseg.core.device import Device, Settings
+from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
-from edgeseg.flows.bench import accuracy, gallery_file, results, sustain, timing
+from edgeseg.flows.bench import accuracy, cooling, gallery_file, results, sustain, timing
 from edgeseg.flows.bench.crew import Crew, Mate
 from edgeseg.flows.bench.results import Cold, End, Failure, Recording, Round, Session, Sustained, Writer
 from edgeseg.flows.bench.rows import Summary, summarize
@@ -28,6 +29,10 @@ FRAMES = 4
 WORST = 3
 """Pictures of each artifact that are kept for the report."""
 RESULTS = Path("bench/results")
+EMULATED = "emulated"
+"""How the timing of a session on an emulator ends, which never begins."""
+UNFINISHED = ("interrupted", "connection lost")
+"""Ends of a session that ``--resume`` goes on with."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class BenchRequest:
     Attributes:
         artifacts: Their folders; empty: all below ``exports``.
         device: Where.
+        settings: What was asked of the device itself.
         data: Pictures for the accuracy axis, as after ``--data``; ``none``: it is not measured.
         mask_values: Coding of their masks; empty to infer it.
         threads: CPU threads; each artifact is measured with each.
@@ -54,6 +60,7 @@ class BenchRequest:
 
     artifacts: tuple[Path, ...] = ()
     device: str = "cpu"
+    settings: Settings = Settings()
     data: str = "sample"
     mask_values: str = ""
     threads: tuple[int, ...] = (1,)
@@ -77,6 +84,8 @@ class BenchResult:
     path: Path
     seconds: float
     interrupted: bool
+    unreachable: DeviceUnreachable | None = None
+    """Why the device was given up in the middle."""
 
 
 Progress = Callable[[str, float], None]
@@ -104,10 +113,10 @@ def bench(
     artifacts = find(request.artifacts, request.exports)
     mates = variants(artifacts, request.threads, request.accelerators)
     dataset = _dataset(request, artifacts)
-    device = device or devices.load(request.device)
-    progress(f"asking {request.device} what it is", 0.0)
-    session = _session(request, mates, dataset, device)
-    return measure(session, mates, request, device, dataset, started=started, progress=progress)
+    with contextlib.closing(device or devices.load(request.device, request.settings)) as device:
+        progress(f"asking {request.device} what it is", 0.0)
+        session = _session(request, mates, dataset, device)
+        return measure(session, mates, request, device, dataset, started=started, progress=progress)
 
 
 def measure(
@@ -128,16 +137,19 @@ def measure(
     if earlier is None:
         writer.write(session)
     work = _Work(session, mates, request, device, dataset, writer, earlier, progress, started)
-    interrupted = False
+    interrupted, unreachable = False, None
     try:
         work.run()
     except KeyboardInterrupt:
         interrupted = True
         writer.write(End("interrupted", round(time.monotonic() - started, 3)))
+    except DeviceUnreachable as error:
+        unreachable = error
+        writer.write(End("connection lost", round(time.monotonic() - started, 3)))
     finally:
         writer.close()
     summary = summarize(results.read(writer.path))
-    return BenchResult(summary, writer.path, time.monotonic() - started, interrupted)
+    return BenchResult(summary, writer.path, time.monotonic() - started, interrupted, unreachable)
 
 
 class _Work:
@@ -189,11 +201,18 @@ class _Work:
         for index, mate in enumerate(self._mates):
             self._progress(f"first start of {mate.variant.key}", self._share("cold", index / len(self._mates)))
             if mate.variant.key not in known:
-                cold = self._crew.cold(mate)
+                cold = self._crew.cold(mate, runs=1 if self._session.emulated else 3)
                 if cold is not None:
                     self._writer.write(cold)
 
     def _timing(self) -> str:
+        if self._session.emulated:  # its time is no measure of anything: one run each, to see that it runs
+            for mate in self._crew.alive:
+                measured = self._crew.measure(mate, runs=1, warmups=0)
+                if measured is not None:
+                    self._writer.write(Round(0, 0, measured))
+            return EMULATED
+        self._cool()
         earlier = tuple(self._earlier.of(Round)) if self._earlier else ()
         plan = timing.Plan(
             budget_s=self._request.budget_s,
@@ -210,8 +229,13 @@ class _Work:
             progress=lambda share: self._progress("timing in rounds", self._share("timing", share)),
         )
 
+    def _cool(self) -> None:
+        limit_c = self._request.settings.cool_to_c
+        if limit_c is not None and not self._session.emulated:
+            cooling.wait(self._crew.conditions, limit_c, say=self._request.settings.say)
+
     def _sustain(self) -> None:
-        if not self._request.sustain_s:
+        if not self._request.sustain_s or self._session.emulated:
             return
         known = {one.item for one in self._earlier.of(Sustained)} if self._earlier else set()
         mates = [mate for mate in self._crew.alive if mate.variant.key not in known]
@@ -220,6 +244,7 @@ class _Work:
             def step(share: float, index: int = index, mate: Mate = mate) -> None:
                 self._progress(f"long run of {mate.variant.key}", self._share("sustain", (index + share) / len(mates)))
 
+            self._cool()
             sustain.run(self._crew, mate, self._request.sustain_s, keep=self._writer.write, progress=step)
 
     def _masks(self) -> None:
@@ -288,6 +313,7 @@ def _session(request: BenchRequest, mates: Sequence[Mate], dataset: Dataset | No
         data=dataset.name if dataset else "",
         synthetic=bool(dataset and dataset.synthetic),
         images=len(dataset) if dataset else 0,
+        emulated=hello.emulated,
     )
 
 
@@ -298,7 +324,7 @@ def _resumable(folder: Path, session: Session) -> Recording | None:
             recording = results.read(path)
         except EdgesegError:
             continue
-        finished = any(end.why != "interrupted" for end in recording.of(End))
+        finished = any(end.why not in UNFINISHED for end in recording.of(End))
         if not finished and results.same_work(recording.session, session):
             return recording
     return None
