@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
@@ -113,3 +115,34 @@ def device_settings(arguments: argparse.Namespace) -> Settings:
         cool_to_c=getattr(arguments, "cool_to", None),
         say=note,
     )
+
+
+def add_rewrites(parser: argparse.ArgumentParser, *, tunable: bool = False) -> None:
+    """Which exact rewrites of the graph to apply."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--rewrites", type=names, metavar="NAMES",
+        help="exact rewrites of the graph, comma-separated, or a tuning.json (default: what each target profits from)",
+    )  # fmt: skip
+    if tunable:
+        group.add_argument("--tune", action="store_true", help="measure the rewrites on this machine and keep what is "
+            "faster for sure; tuning.json beside the artifact replays it: --rewrites tuning.json")  # fmt: skip
+    group.add_argument("--no-rewrites", action="store_true", help="the graph as it is, only cleaned by onnxsim")
+    parser.add_argument(
+        "--raw-logits",
+        action="store_true",
+        help="keep the network's own logits; by default only their difference may stay, on which masks and probabilities hang",
+    )
+
+
+def rewrites(arguments: argparse.Namespace) -> tuple[str, ...] | None:
+    """The names of the flags that `add_rewrites` added; None for those that suit the target."""
+    return () if arguments.no_rewrites else arguments.rewrites
+
+
+def replayed(given: tuple[str, ...] | None, targets: Sequence[str]) -> tuple[str, ...] | None:
+    """The names themselves, or those in the tuning file that stands in their place."""
+    if given is None or len(given) != 1 or not given[0].endswith(".json"):
+        return given
+    from edgeseg.flows import tune
+
+    return tune.read(Path(given[0]), targets)

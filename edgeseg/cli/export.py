@@ -48,6 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         choices=("edgeseg", "onnx2tf"),
         help="who writes the TFLite file; onnx2tf is the way out for networks that edgeseg refuses (default: edgeseg)",
     )
+    _flags.add_rewrites(parser, tunable=True)
     add("--name", metavar="NAME", help="name of the model's folder (default: the architecture's or the file's)")
     add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
     _flags.add_data(parser, "8 synthetic portraits")
@@ -105,6 +106,11 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
         out=arguments.out,
         gate=gate_for(precision, **_flags.limits(arguments)),
         command=arguments.command_line,
+        rewrites=_flags.replayed(
+            _flags.rewrites(arguments), [f"{name}-{said('precision', 'fp32')}" for name in said("target", ("onnx",))]
+        ),
+        tune=arguments.tune,
+        raw_logits=arguments.raw_logits,
         options={
             name: getattr(arguments, name)
             for name in ("io_layout", "converter")
@@ -154,6 +160,7 @@ def document(result: ExportResult) -> dict[str, Any]:
                 "path": str(item.artifact.folder),
                 "seconds": round(item.seconds, 3),
                 "size_bytes": item.artifact.size_bytes,
+                "rewrites": item.artifact.manifest.rewrites,
                 "parity": item.artifact.manifest.parity,
             }
         )

@@ -47,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--color", choices=("rgb", "bgr"), help="colour order of the network's input")
     add("--mean", type=_flags.three, metavar="R,G,B", help="mean of the normalisation (x / 255 - mean) / std")
     add("--std", type=_flags.three, metavar="R,G,B", help="std of the normalisation")
+    _flags.add_rewrites(parser)
     add("--name", metavar="NAME", help="name of the model's folder (default: the architecture's or the file's)")
     add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
     _flags.add_data(parser, "those of --calib")
@@ -104,6 +105,8 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
         recipe=arguments.recipe,
         io=arguments.io,
         command=arguments.command_line,
+        rewrites=_flags.rewrites(arguments),
+        raw_logits=arguments.raw_logits,
     )
 
 

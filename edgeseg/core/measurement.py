@@ -39,7 +39,8 @@ class Hello:
     """A worker is ready for commands."""
 
     device: dict[str, str]
-    """What the device is: `cpu`, `cores`, `memory_bytes`, `system`, `machine`; `board`, `soc` and `core` where there are such."""
+    """What the device is: `cpu`, `cores`, `memory_bytes`, `system`, `machine`; `board`, `soc` and `core` where there are such,
+    and `id` where many devices of a kind may come."""
     software: dict[str, str]
     """Versions: `python`, `numpy`, `edgeseg`."""
     governor: Optional[str] = None
@@ -86,6 +87,8 @@ class Slice:
         finish_ns: Output tensor to mask, at the frame's size.
         conditions: How the device was meanwhile.
         peak_bytes: Peak resident memory of the worker so far.
+        batch: Each of `infer_ns` is the mean of so many consecutive runs: more than one where the device's clock is
+            too coarse for a single run.
     """
 
     item: str
@@ -95,6 +98,7 @@ class Slice:
     finish_ns: tuple[int, ...]
     conditions: Conditions = Conditions()
     peak_bytes: Optional[int] = None
+    batch: int = 1
     kind: Literal["slice"] = "slice"
 
 

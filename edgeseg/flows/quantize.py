@@ -20,7 +20,8 @@ from edgeseg.flows.choice import Choice
 from edgeseg.flows.making import Maker
 from edgeseg.flows.model import ModelRequest, read_model
 from edgeseg.flows.parity import INT8_GATE, Comparison, Gate
-from edgeseg.graph import simplify
+from edgeseg.graph import rewriting, simplify
+from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import alternatives, qdq, ranges, recipe
 from edgeseg.quantization.qdq import Spelling
 from edgeseg.quantization.recipe import QuantizationRecipe
@@ -57,6 +58,8 @@ class QuantizeRequest:
         recipe: Replay this file; nothing is calibrated then.
         io: ``int8`` for input and output in int8 (TFLite); ``float`` or empty otherwise.
         command: The command line, for the manifests.
+        rewrites: Names of exact rewrites to apply; None for those that INT8 profits from.
+        raw_logits: Keep the values of the network's own logits.
     """
 
     model: ModelRequest
@@ -73,6 +76,8 @@ class QuantizeRequest:
     recipe: Path | None = None
     io: str = ""
     command: str = ""
+    rewrites: tuple[str, ...] | None = None
+    raw_logits: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,12 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     )  # fmt: skip
     started = time.perf_counter()
     model, cleaning = simplify.simplify(reference.model)
-    model = _at_opset(model)
+    # One calibration is for all backends, so they share one graph.
+    rewritten = rewriting.rewrite(
+        _at_opset(model), spec, Target(rewriting.ANY, "int8", rewriting.block_of_this_cpu()), request.rewrites,
+        without=rewriting.HEADS if request.raw_logits else (),
+    )  # fmt: skip
+    model, changes = rewritten.model, (cleaning, *rewritten.applied)
     replayed = recipe.read(request.recipe) if request.recipe is not None else None
     material = None
     if replayed is None:
@@ -159,7 +169,7 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
         say(f"making {backend.name}-int8")
         begun = time.perf_counter()
         try:
-            artifact, comparison = _make(request, maker, backend, model, cleaning, choice, material)
+            artifact, comparison = _make(request, maker, backend, model, changes, choice, material)
         except EdgesegError as error:
             made.append(Quantized(backend.name, None, None, time.perf_counter() - begun, error))
         else:
@@ -182,6 +192,8 @@ def _checked(request: QuantizeRequest) -> list[Backend]:
         raise unknown("range method", request.ranges, ranges.METHODS)
     if request.recipe is not None and request.method != "edgeseg":
         raise EdgesegError("a recipe is of edgeseg's own method", "leave --method or --recipe out")
+    for rewrite in request.rewrites or ():
+        rewriting.load(rewrite)  # raises, naming the known ones
     chosen = []
     for name in dict.fromkeys(request.targets):
         if name not in backends.names():
@@ -227,7 +239,7 @@ def _make(
     maker: Maker,
     backend: Backend,
     model: onnx.ModelProto,
-    cleaning: str,
+    changes: tuple[str, ...],
     choice: Choice | None,
     material: Material | None,
 ) -> tuple[Artifact, Comparison]:
@@ -268,7 +280,7 @@ def _make(
 
     options = {"io": "int8"} if request.io == "int8" else {}
     return maker.make(
-        backend, "int8", quantised, rewrites=(cleaning,), packages=packages, options=options, record=record
+        backend, "int8", quantised, rewrites=changes, packages=packages, options=options, record=record
     )
 
 

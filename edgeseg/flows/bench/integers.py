@@ -25,7 +25,8 @@ def plain_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
     """The fp32 artifact of the same network, runtime and number of threads; None if it was not measured along."""
     model = variant.artifact.rpartition("/")[0]
     wanted = f"{model}/{variant.backend}-fp32"
-    return next((one for one in variants if one.artifact == wanted and one.threads == variant.threads), None)
+    where = (variant.threads, variant.accelerator)
+    return next((one for one in variants if one.artifact == wanted and (one.threads, one.accelerator) == where), None)
 
 
 def labels(variant: Variant, loaded: Loaded | None, ratio: Interval | None, share: float | None) -> tuple[Label, ...]:

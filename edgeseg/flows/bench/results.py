@@ -30,7 +30,7 @@ DEVICE = "device.json"
 
 @dataclass(frozen=True)
 class Variant:
-    """What a row of a table stands for: an artifact with a number of threads."""
+    """What a row of a table stands for: an artifact with a number of threads, or on an accelerator."""
 
     key: str
     artifact: str
@@ -43,6 +43,8 @@ class Variant:
     slowdown: float = 1.0
     integer_mac_share: float | None = None
     """Share of the multiply-accumulates in integers, as the manifest has it; None for float artifacts."""
+    accelerator: str = ""
+    """What computes in place of the processor, e.g. ``webgpu``; empty: nothing does."""
 
 
 @dataclass(frozen=True)
@@ -245,12 +247,14 @@ def files(place: Path) -> list[Path]:
 
 
 def device_id(name: str, hello: Hello) -> str:
-    """A folder name for a device: where it runs, its board or processor, its cores; nothing that names its owner or its
-    address, because results are shared."""
+    """A folder name for a device: where it runs, its board or processor, and its cores, or the short random sign that
+    one of many phones of a kind has; nothing that names its owner or its address, because results are shared.
+    """
     name = name.partition(":")[0]
     what = hello.device.get("board") or hello.device.get("cpu", "unknown")
     what = re.sub(r"\((?:R|TM|r|tm)\)|CPU|Processor|@.*$", " ", what)
-    return re.sub(r"[^a-z0-9]+", "-", f"{name} {what} {hello.device.get('cores', '')}c".lower()).strip("-")
+    which = hello.device.get("id") or f"{hello.device.get('cores', '')}c"
+    return re.sub(r"[^a-z0-9]+", "-", f"{name} {what} {which}".lower()).strip("-")
 
 
 def write_device(folder: Path, name: str, hello: Hello) -> None:
