@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 REQUIRED = {name for name in os.environ.get("EDGESEG_REQUIRE", "").split(",") if name}
 
-MODULES = {"tflite": "ai_edge_litert", "onnx": "onnxruntime"}
+MODULES = {"tflite": "ai_edge_litert", "onnx": "onnxruntime", "browser": "aiohttp"}
 """Import names of what EDGESEG_REQUIRE calls otherwise."""
 
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from edgeseg.core.device import Settings
-    from edgeseg.flows.parity import Gate
+
+
+class Limits(TypedDict):
+    """What a user wants of an artifact, as shares of 1; None for what is usual for its precision."""
+
+    min_agreement: float | None
+    max_miou_drop: float | None
+    min_miou: float | None
+    max_connectivity_drop: float | None
 
 
 def size(text: str) -> tuple[int, int]:
@@ -55,21 +65,33 @@ def add_data(parser: argparse.ArgumentParser, default: str) -> None:
 def add_gates(parser: argparse.ArgumentParser) -> None:
     """What an artifact has to reach."""
     parser.add_argument(
-        "--min-agreement", type=float, default=99.9, metavar="PERCENT",
-        help="pixels that must have the reference's class (default: 99.9)",
+        "--min-agreement", type=float, metavar="PERCENT",
+        help="pixels that must have the reference's class (default: 99.9; int8: 99)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-drop", type=float, default=0.1, metavar="POINTS",
-        help="mIoU that may be lost against the reference, in points of 100 (default: 0.1)",
+        "--max-drop", type=float, metavar="POINTS",
+        help="mIoU that may be lost against the reference, in points of 100 (default: 0.1; int8: 0.3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-connectivity-drop", type=float, metavar="POINTS",
+        help="connectivity that may be lost against the reference, in points of 100; missed if the whole 95 %% interval "
+        "over the pictures lies above it (default: no limit; int8: 0.5)",
     )  # fmt: skip
     parser.add_argument("--min-miou", type=float, metavar="X", help="dataset mIoU that must be reached, 0 to 1")
 
 
-def gate(arguments: argparse.Namespace) -> Gate:
-    """The gate of the flags that `add_gates` added."""
-    from edgeseg.flows.parity import Gate
+def limits(arguments: argparse.Namespace) -> Limits:
+    """The flags that `add_gates` added, as shares of 1."""
 
-    return Gate(arguments.min_agreement / 100, arguments.max_drop / 100, arguments.min_miou)
+    def share(value: float | None) -> float | None:
+        return None if value is None else value / 100
+
+    return {
+        "min_agreement": share(arguments.min_agreement),
+        "max_miou_drop": share(arguments.max_drop),
+        "min_miou": arguments.min_miou,
+        "max_connectivity_drop": share(arguments.max_connectivity_drop),
+    }
 
 
 def add_device_access(parser: argparse.ArgumentParser) -> None:
@@ -93,3 +115,34 @@ def device_settings(arguments: argparse.Namespace) -> Settings:
         cool_to_c=getattr(arguments, "cool_to", None),
         say=note,
     )
+
+
+def add_rewrites(parser: argparse.ArgumentParser, *, tunable: bool = False) -> None:
+    """Which exact rewrites of the graph to apply."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--rewrites", type=names, metavar="NAMES",
+        help="exact rewrites of the graph, comma-separated, or a tuning.json (default: what each target profits from)",
+    )  # fmt: skip
+    if tunable:
+        group.add_argument("--tune", action="store_true", help="measure the rewrites on this machine and keep what is "
+            "faster for sure; tuning.json beside the artifact replays it: --rewrites tuning.json")  # fmt: skip
+    group.add_argument("--no-rewrites", action="store_true", help="the graph as it is, only cleaned by onnxsim")
+    parser.add_argument(
+        "--raw-logits",
+        action="store_true",
+        help="keep the network's own logits; by default only their difference may stay, on which masks and probabilities hang",
+    )
+
+
+def rewrites(arguments: argparse.Namespace) -> tuple[str, ...] | None:
+    """The names of the flags that `add_rewrites` added; None for those that suit the target."""
+    return () if arguments.no_rewrites else arguments.rewrites
+
+
+def replayed(given: tuple[str, ...] | None, targets: Sequence[str]) -> tuple[str, ...] | None:
+    """The names themselves, or those in the tuning file that stands in their place."""
+    if given is None or len(given) != 1 or not given[0].endswith(".json"):
+        return given
+    from edgeseg.flows import tune
+
+    return tune.read(Path(given[0]), targets)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.cli import _bench_table, _flags, _output
+from edgeseg.cli import _bench_table, _flags, _output, _phones
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--governor", metavar="NAME", help="clock governor while measuring, e.g. performance; put back afterwards")
     add("--cool-to", type=float, metavar="C", help="wait until the device is no hotter than this before timing")
     _flags.add_device_access(parser)
+    _phones.add(parser)
     _flags.add_data(parser, "40 synthetic portraits; none: no accuracy")
 
 
@@ -62,39 +64,54 @@ def run(arguments: argparse.Namespace) -> int:
     """``edgeseg bench``."""
     if arguments.self_test:
         return _self_test(arguments)
-    from edgeseg.flows.bench.session import bench
-
     code, documents = 0, []
     requests = _requests(arguments)
     for request in requests:
+        interrupted = False
         try:
-            with _bench_table.progress() as progress:
-                result = bench(request, progress=progress)
+            for result in _measured(request, arguments):
+                documents.append(result)
+                code = _shown(result, arguments) or code
+                interrupted |= result.interrupted
         except DeviceUnreachable as error:
             if len(requests) == 1:
                 raise
             _output.complain(error.message, error.hint)  # the other devices are measured all the same
             code = error.exit_code
-            continue
-        documents.append(result)
-        if not arguments.json:
-            _bench_table.show(result.summary)
-            _output.note(
-                f"{result.seconds:.0f} s, timing ended by {_WHY[result.summary.stopped]}; kept in {result.path}"
-            )
-        for row in result.summary.rows:
-            if row.failure is not None:
-                _output.complain(f"{row.variant.key}: {row.failure.reason}", row.failure.hint)
-                code = code or 3
-        if result.unreachable is not None:
-            _output.complain(result.unreachable.message, "the same command with --resume goes on")
-            code = result.unreachable.exit_code
-        if result.interrupted:
+        if interrupted:
             code = 130
             break
     if arguments.json:
         _output.json({"benches": [document(result) for result in documents]})
     return code
+
+
+def _shown(result: BenchResult, arguments: argparse.Namespace) -> int:
+    """Print a result; returns the exit code that it calls for."""
+    code = 0
+    if not arguments.json:
+        _bench_table.show(result.summary)
+        _output.note(f"{result.seconds:.0f} s, timing ended by {_WHY[result.summary.stopped]}; kept in {result.path}")
+    for row in result.summary.rows:
+        if row.failure is not None:
+            _output.complain(f"{row.variant.key}: {row.failure.reason}", row.failure.hint)
+            code = 3
+    if result.unreachable is not None:
+        _output.complain(result.unreachable.message, "the same command with --resume goes on")
+        code = result.unreachable.exit_code
+    return code
+
+
+def _measured(request: BenchRequest, arguments: argparse.Namespace) -> Iterator[BenchResult]:
+    """One result; of a device that comes by itself, one for each that came."""
+    from edgeseg import devices
+    from edgeseg.flows.bench.session import bench
+
+    if devices.arrives(request.device):
+        yield from _phones.measure(request, arguments)
+        return
+    with _bench_table.progress() as progress:
+        yield bench(request, progress=progress)
 
 
 _WHY = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgeseg.cli import _bench_table, _output, bench, export, verify
+from edgeseg.cli import _bench_table, _output, bench, export, quantize, verify
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         _output.json(
             {
                 "exports": [export.document(exported) for exported in result.exports],
+                "quantize": quantize.document(result.quantized),
                 "verify": verify.document(result.verified),
                 "bench": bench.document(result.benched),
                 "report": result.page,
@@ -35,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for exported in result.exports:
             export.table(exported)
+        quantize.table(result.quantized)
         verify.table(result.verified)
         _bench_table.show(result.benched.summary)
         if result.page is not None:
@@ -42,4 +44,4 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             _output.note("no report page without plotly: pip install 'edgeseg[report]'")
     codes = [export.code(exported) for exported in result.exports]
-    return max([*codes, verify.code(result.verified)])
+    return max([*codes, quantize.code(result.quantized), verify.code(result.verified)])

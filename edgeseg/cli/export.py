@@ -48,6 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         choices=("edgeseg", "onnx2tf"),
         help="who writes the TFLite file; onnx2tf is the way out for networks that edgeseg refuses (default: edgeseg)",
     )
+    _flags.add_rewrites(parser, tunable=True)
     add("--name", metavar="NAME", help="name of the model's folder (default: the architecture's or the file's)")
     add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
     _flags.add_data(parser, "8 synthetic portraits")
@@ -68,6 +69,7 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
     from edgeseg.assets import bundled
     from edgeseg.flows.export import PARITY_IMAGES, ExportRequest
     from edgeseg.flows.model import ModelRequest
+    from edgeseg.flows.parity import gate_for
     from edgeseg.flows.recipe import Recipe, read_recipe
     from edgeseg.graph.segmentation import Told
 
@@ -80,6 +82,7 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
         given = getattr(arguments, flag)
         return given if given is not None else (getattr(recipe, flag) or default)
 
+    precision = said("precision", "fp32")
     return ExportRequest(
         model=ModelRequest(
             checkpoint=Path(checkpoint) if checkpoint else bundled(),
@@ -97,12 +100,17 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
             ),
         ),
         targets=said("target", ("onnx",)),
-        precision=said("precision", "fp32"),
+        precision=precision,
         data=said("data", f"sample:{PARITY_IMAGES}"),
         mask_values=said("mask_values", ""),
         out=arguments.out,
-        gate=_flags.gate(arguments),
+        gate=gate_for(precision, **_flags.limits(arguments)),
         command=arguments.command_line,
+        rewrites=_flags.replayed(
+            _flags.rewrites(arguments), [f"{name}-{said('precision', 'fp32')}" for name in said("target", ("onnx",))]
+        ),
+        tune=arguments.tune,
+        raw_logits=arguments.raw_logits,
         options={
             name: getattr(arguments, name)
             for name in ("io_layout", "converter")
@@ -152,6 +160,7 @@ def document(result: ExportResult) -> dict[str, Any]:
                 "path": str(item.artifact.folder),
                 "seconds": round(item.seconds, 3),
                 "size_bytes": item.artifact.size_bytes,
+                "rewrites": item.artifact.manifest.rewrites,
                 "parity": item.artifact.manifest.parity,
             }
         )

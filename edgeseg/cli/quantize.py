@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeseg.cli import _flags, _output
 
 if TYPE_CHECKING:
+    from edgeseg.flows.parity import Comparison
     from edgeseg.flows.quantize import QuantizeRequest, QuantizeResult
 
 MOSTLY_FLOAT = 0.5
@@ -47,14 +48,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--color", choices=("rgb", "bgr"), help="colour order of the network's input")
     add("--mean", type=_flags.three, metavar="R,G,B", help="mean of the normalisation (x / 255 - mean) / std")
     add("--std", type=_flags.three, metavar="R,G,B", help="std of the normalisation")
+    _flags.add_rewrites(parser)
     add("--name", metavar="NAME", help="name of the model's folder (default: the architecture's or the file's)")
     add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
     _flags.add_data(parser, "those of --calib")
     _flags.add_gates(parser)
-    parser.set_defaults(min_agreement=99.0, max_drop=0.3)
-    for action in parser._actions:
-        if action.dest in ("min_agreement", "max_drop") and action.help:
-            action.help = action.help.replace("default: 99.9", "default: 99").replace("default: 0.1", "default: 0.3")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,6 +69,7 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
     from edgeseg.assets import bundled
     from edgeseg.core import manifest
     from edgeseg.flows.model import ModelRequest
+    from edgeseg.flows.parity import gate_for
     from edgeseg.flows.quantize import QuantizeRequest
     from edgeseg.graph.segmentation import Told
 
@@ -99,12 +98,14 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
         data=arguments.data or "",
         mask_values=arguments.mask_values or "",
         out=arguments.out,
-        gate=_flags.gate(arguments),
+        gate=gate_for("int8", **_flags.limits(arguments)),
         method=arguments.method,
         ranges=arguments.ranges,
         rank=arguments.rank,
         recipe=arguments.recipe,
         command=arguments.command_line,
+        rewrites=_flags.rewrites(arguments),
+        raw_logits=arguments.raw_logits,
     )
 
 
@@ -152,6 +153,7 @@ def document(result: QuantizeResult) -> dict[str, Any]:
                         "quantization": item.artifact.manifest.quantization,
                         "scores": item.comparison.scores,
                         "reference": item.comparison.reference,
+                        "connectivity_loss": item.comparison.connectivity_loss,
                     }
                     if item.artifact is not None and item.comparison is not None
                     else {}
@@ -184,7 +186,7 @@ def table(result: QuantizeResult) -> None:
             f"{item.seconds:.1f}",
             f"{item.artifact.size_bytes / 1e6:.2f}",
             f"{100 * share:.1f} %" + (" (mostly float: not faster)" if share < MOSTLY_FLOAT else ""),
-            *_figures(comparison.scores, comparison.reference),
+            *_figures(comparison),
             f"{100 * (1 - comparison.agreement.flipped_share):.3f} %",
             f"{parity.images} {'synthetic' if parity.synthetic else 'of ' + parity.data}",
             state="good" if comparison.passed else "bad",
@@ -192,13 +194,14 @@ def table(result: QuantizeResult) -> None:
     rows.show()
 
 
-def _figures(scores: Any, reference: Any) -> list[str]:
+def _figures(comparison: Comparison) -> list[str]:
+    scores, reference, lost = comparison.scores, comparison.reference, comparison.connectivity_loss
     if scores is None or reference is None:
         return ["-"] * 3
-    lost = "-"
-    if scores.connectivity is not None and reference.connectivity is not None:
-        lost = f"{100 * (reference.connectivity - scores.connectivity):.2f}"
-    return [f"{scores.miou:.4f}", f"{100 * (reference.miou - scores.miou):.2f}", lost]
+    pieces = "-"
+    if lost is not None:
+        pieces = f"{100 * lost.value:.2f} [{100 * lost.low:.2f} … {100 * lost.high:.2f}]"
+    return [f"{scores.miou:.4f}", f"{100 * (reference.miou - scores.miou):.2f}", pieces]
 
 
 def ranking(result: QuantizeResult) -> None:

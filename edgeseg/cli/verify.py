@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         artifacts=tuple(arguments.artifacts),
         data=arguments.data or "sample",
         mask_values=arguments.mask_values or "",
-        gate=_flags.gate(arguments),
+        **_flags.limits(arguments),
         threads=arguments.threads,
         gallery=gallery,
         device=arguments.device,
@@ -84,6 +84,7 @@ def document(result: VerifyResult) -> dict[str, Any]:
                 "agreement": comparison.agreement,
                 "scores": comparison.scores,
                 "reference": comparison.reference,
+                "connectivity_loss": comparison.connectivity_loss,
             }
             for comparison in result.comparisons
         ],

@@ -5,12 +5,10 @@ Durations are differences of ``time.perf_counter_ns`` on the device. None = this
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Literal, Optional, Union
 
 from edgeseg.core import records
-from edgeseg.core.records import RecordError
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,8 @@ class Hello:
     """A worker is ready for commands."""
 
     device: dict[str, str]
-    """What the device is: `cpu`, `cores`, `memory_bytes`, `system`, `machine`; `board`, `soc` and `core` where there are such."""
+    """What the device is: `cpu`, `cores`, `memory_bytes`, `system`, `machine`; `board`, `soc` and `core` where there are such,
+    and `id` where many devices of a kind may come."""
     software: dict[str, str]
     """Versions: `python`, `numpy`, `edgeseg`."""
     governor: Optional[str] = None
@@ -88,6 +87,8 @@ class Slice:
         finish_ns: Output tensor to mask, at the frame's size.
         conditions: How the device was meanwhile.
         peak_bytes: Peak resident memory of the worker so far.
+        batch: Each of `infer_ns` is the mean of so many consecutive runs: more than one where the device's clock is
+            too coarse for a single run.
     """
 
     item: str
@@ -97,6 +98,7 @@ class Slice:
     finish_ns: tuple[int, ...]
     conditions: Conditions = Conditions()
     peak_bytes: Optional[int] = None
+    batch: int = 1
     kind: Literal["slice"] = "slice"
 
 
@@ -151,12 +153,5 @@ def parse(line: Union[str, bytes]) -> Answer:
     Raises:
         RecordError: It is no such record.
     """
-    try:
-        document = json.loads(line)
-    except ValueError as error:
-        raise RecordError(f"not a record: {error}") from error
-    kind = document.get("kind") if isinstance(document, dict) else None
-    if kind not in _KINDS:
-        raise RecordError(f"not a record: kind {kind!r}")
-    answer: Answer = records.from_dict(_KINDS[kind], document, where=str(kind))
+    answer: Answer = records.of_kind(_KINDS, line)
     return answer

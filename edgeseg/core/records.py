@@ -76,6 +76,26 @@ def from_json(kind: type[T], text: str | bytes, *, where: str = "") -> T:
     return from_dict(kind, document, where=where)
 
 
+def of_kind(kinds: Mapping[str, type], line: str | bytes) -> Any:
+    """Parse one line of JSON whose `kind` names the record.
+
+    Args:
+        kinds: Value of `kind` to the record's class.
+        line: The line.
+
+    Raises:
+        RecordError: It is no such record.
+    """
+    try:
+        document = json.loads(line)
+    except ValueError as error:
+        raise RecordError(f"not a record: {error}") from error
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        raise RecordError(f"not a record: kind {kind!r}")
+    return from_dict(kinds[kind], document, where=kind)
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_dict(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeseg.core import plugins
 from edgeseg.core.device import Device, Settings
-from edgeseg.core.errors import unknown
+from edgeseg.core.errors import EdgesegError, unknown
 from edgeseg.devices import _definitions
 
 PACKAGE = "edgeseg.devices"
@@ -19,7 +19,7 @@ def load(name: str, settings: Settings = Settings()) -> Device:
         settings: What the user asked of it.
 
     Raises:
-        EdgesegError: There is none; the known ones are listed.
+        EdgesegError: There is none; the known ones are listed. Or it is one that comes by itself.
     """
     plugin, _, detail = name.partition(":")
     own = _definitions.read()
@@ -27,10 +27,19 @@ def load(name: str, settings: Settings = Settings()) -> Device:
         if name not in own:
             raise unknown("device", name, {*names(), *own})
         plugin, _, detail = own[name].partition(":")
+    if arrives(plugin):
+        raise EdgesegError(
+            f"{name} is no device to go to: phones come by themselves", f"edgeseg bench --device {plugin}"
+        )
     module = plugins.load(PACKAGE, plugin)
     make = getattr(module, "device", None)
     device: Device = make(name, detail, settings) if make else module.DEVICE
     return device
+
+
+def arrives(name: str) -> bool:
+    """Whether devices of that name come by themselves, one or several, to a `Reception`."""
+    return name in names() and hasattr(plugins.load(PACKAGE, name), "RECEPTION")
 
 
 def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""All of edgeseg on the network that it carries: export to every installed runtime, verify, bench, report."""
+"""All of edgeseg on the network that it carries: export to every installed runtime, quantise, verify, bench, report."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from edgeseg.core.errors import MissingDependency
 from edgeseg.flows.bench.session import BenchRequest, BenchResult, bench
 from edgeseg.flows.export import ExportRequest, ExportResult, export
 from edgeseg.flows.model import ModelRequest
+from edgeseg.flows.quantize import QuantizeRequest, QuantizeResult, quantize
 from edgeseg.flows.report import ReportRequest, report
 from edgeseg.flows.verify import VerifyRequest, VerifyResult, verify
 
 PRECISIONS = ("fp32", "fp16")
 IMAGES = 24
+CALIBRATION_IMAGES = 32
+"""As few as the calibration contract takes without a warning."""
 BENCH_S = 20.0
 """Budget of the timed rounds: enough for a first look, `edgeseg bench` takes 60 by itself."""
 
@@ -28,6 +31,7 @@ class DemoResult:
 
     Attributes:
         exports: One a precision.
+        quantized: The INT8 artifacts.
         verified: All artifacts together against the reference.
         benched: All artifacts on this CPU.
         page: The report; None where the plotting library is not installed.
@@ -35,6 +39,7 @@ class DemoResult:
     """
 
     exports: tuple[ExportResult, ...]
+    quantized: QuantizeResult
     verified: VerifyResult
     benched: BenchResult
     page: Path | None
@@ -62,7 +67,20 @@ def demo(
         targets = tuple(name for name in ready if precision in backends.load(name).precisions)
         request = ExportRequest(ModelRequest(bundled()), targets=targets, precision=precision, out=out, command=command)
         exports.append(export(request, say=say))
-    folders = tuple(item.artifact.folder for result in exports for item in result.exported if item.artifact is not None)
+    quantized = quantize(
+        QuantizeRequest(
+            ModelRequest(bundled()),
+            targets=tuple(name for name in ready if "int8" in backends.load(name).precisions),
+            calibration=f"sample:{CALIBRATION_IMAGES}",
+            data=f"sample:{IMAGES}",
+            out=out,
+            command=command,
+        ),
+        say=say,
+    )
+    made = [item.artifact for result in exports for item in result.exported]
+    made += [item.artifact for item in quantized.quantized]
+    folders = tuple(artifact.folder for artifact in made if artifact is not None)
     say("comparing masks")
     verified = verify(
         VerifyRequest(folders, data=f"sample:{IMAGES}", gallery=out / "masks.html"), say=say, progress=progress
@@ -84,4 +102,4 @@ def demo(
     except MissingDependency:
         page = None
     missing = tuple(name for name in backends.names() if name not in ready)
-    return DemoResult(tuple(exports), verified, benched, page, missing)
+    return DemoResult(tuple(exports), quantized, verified, benched, page, missing)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 from edgeseg import __version__, backends, checkpoints
 from edgeseg.backends.tflite import fallback as onnx2tf
-from edgeseg.core import environments, plugins
+from edgeseg.core import environments, npm, plugins
 from edgeseg.core.environments import Environment
 from edgeseg.core.errors import unknown
+from edgeseg.core.npm import Bundle
 from edgeseg.devices import pi_emulated
+from edgeseg.devices.browser.runtimes import BUNDLE
 
 TOOLS = (onnx2tf.ENVIRONMENT,)
 """Separate environments that are no checkpoint format."""
@@ -52,12 +54,14 @@ def doctor() -> list[Check]:
         checks.append(_checkpoint(name))
     checks.extend(_environment("tool", tool.name, tool) for tool in TOOLS)
     checks.append(_stand_in())
+    checks.append(_browser())
     return checks
 
 
-def installable() -> dict[str, Environment]:
-    """The environments that ``doctor --install`` can make, by name."""
-    found = {tool.name: tool for tool in TOOLS}
+def installable() -> dict[str, Environment | Bundle]:
+    """What ``doctor --install`` can fetch, by name."""
+    found: dict[str, Environment | Bundle] = {tool.name: tool for tool in TOOLS}
+    found[BUNDLE.name] = BUNDLE
     for name in checkpoints.formats():
         environment = getattr(plugins.load(checkpoints.__name__, name), "ENVIRONMENT", None)
         if environment is not None:
@@ -66,7 +70,7 @@ def installable() -> dict[str, Environment]:
 
 
 def install(name: str, *, say: Callable[[str], None]) -> str:
-    """Make one of the separate environments, or the stand-in of a Pi.
+    """Make one of the separate environments or the stand-in of a Pi, or fetch the runtimes of the page.
 
     Returns:
         Its folder.
@@ -79,7 +83,10 @@ def install(name: str, *, say: Callable[[str], None]) -> str:
         return str(pi_emulated.install(say))
     if name not in known:
         raise unknown("thing to install", name, {*known, STAND_IN})
-    return str(environments.install(known[name], say=say))
+    wanted = known[name]
+    if isinstance(wanted, Bundle):
+        return str(npm.install(wanted, say=say))
+    return str(environments.install(wanted, say=say))
 
 
 def _package(kind: str, name: str, package: str, extra: str) -> Check:
@@ -99,6 +106,17 @@ def _checkpoint(name: str) -> Check:
         if not check.ready:
             return check
     return Check("checkpoint", name, True, "built in")
+
+
+def _browser() -> Check:
+    """The device `browser`: its packages, then the runtimes of its page."""
+    for package in ("aiohttp", "cryptography", "segno"):
+        check = _package("device", "browser", package, "browser")
+        if not check.ready:
+            return check
+    if not npm.is_installed(BUNDLE):
+        return Check("device", "browser", False, f"needs its runtimes, {BUNDLE.download}", BUNDLE.install_command)
+    return Check("device", "browser", True, f"runtimes {npm.folder(BUNDLE)}")
 
 
 def _environment(kind: str, name: str, environment: Environment) -> Check:

@@ -7,16 +7,23 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgeseg import backends
+from edgeseg import backends, devices
+from edgeseg.core import atomic, records
 from edgeseg.core.backend import PRECISIONS, Backend
 from edgeseg.core.errors import EdgesegError, unknown
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import open_dataset
+from edgeseg.flows import tune
 from edgeseg.flows.making import Maker
 from edgeseg.flows.model import ModelRequest, read_model
 from edgeseg.flows.parity import Gate
-from edgeseg.graph import simplify
+from edgeseg.graph import rewriting, simplify
+from edgeseg.graph.rewriting import HEADS, Target
+
+if TYPE_CHECKING:
+    import onnx
 
 PARITY_IMAGES = 8
 """How many pictures `export` itself compares; `verify` takes all of them."""
@@ -37,6 +44,10 @@ class ExportRequest:
         command: The command line, for the manifest.
         options: What single backends can be told, e.g. ``io_layout`` of `tflite`: the names of further parameters of
             their `convert`.
+        rewrites: Names of exact rewrites to apply; None for those that each target profits from.
+        tune: Choose the rewrites by measuring them on the device `tune_on`; `rewrites` is None then.
+        tune_on: Name of the device.
+        raw_logits: Keep the values of the network's own logits, not only what masks and probabilities hang on.
     """
 
     model: ModelRequest
@@ -48,6 +59,10 @@ class ExportRequest:
     gate: Gate = Gate()
     command: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    rewrites: tuple[str, ...] | None = None
+    tune: bool = False
+    tune_on: str = "cpu"
+    raw_logits: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,7 @@ def export(request: ExportRequest, *, say: Callable[[str], None] = lambda line: 
         started = time.perf_counter()
         try:
             options = {name: value for name, value in request.options.items() if name in _understood(backend)}
-            artifact, _ = maker.make(backend, request.precision, model, rewrites=(cleaning,), options=options)
+            artifact = _make(request, maker, backend, model, cleaning, options, say)
         except EdgesegError as error:
             exported.append(Exported(backend.name, None, time.perf_counter() - started, error))
         else:
@@ -115,12 +130,42 @@ def export(request: ExportRequest, *, say: Callable[[str], None] = lambda line: 
     return ExportResult(maker.kept, tuple(exported), reference.assumed)
 
 
+def _make(
+    request: ExportRequest,
+    maker: Maker,
+    backend: Backend,
+    model: onnx.ModelProto,
+    cleaning: str,
+    options: Mapping[str, str],
+    say: Callable[[str], None],
+) -> Artifact:
+    """Rewrite for one target, convert and compare; with `tune`, what was measured stands beside the artifact."""
+    spec = maker.reference.spec
+    without = HEADS if request.raw_logits else ()
+    chosen, tuning = request.rewrites, None
+    if request.tune:
+        tuning = tune.tune(
+            model, spec, backend, request.precision, devices.load(request.tune_on), without=without, options=options,
+            say=say,
+        )  # fmt: skip
+        chosen = tuning.rewrites
+    target = Target(backend.name, request.precision, rewriting.block_of_this_cpu())
+    rewritten = rewriting.rewrite(model, spec, target, chosen, without=without)
+    changes = (cleaning, *rewritten.applied)
+    artifact, _ = maker.make(backend, request.precision, rewritten.model, rewrites=changes, options=options)
+    if tuning is not None:
+        atomic.write_text(artifact.folder / tune.FILE, records.to_json(tuning, indent=2) + "\n")
+    return artifact
+
+
 def _checked(request: ExportRequest) -> list[Backend]:
     """The backends asked for; everything that can be refused before the checkpoint is read is refused here."""
     if request.precision not in PRECISIONS:
         raise unknown("precision", request.precision, PRECISIONS)
     if not request.targets:
         raise EdgesegError("no target is named", f"--target {','.join(backends.names())}")
+    for rewrite in request.rewrites or ():
+        rewriting.load(rewrite)  # raises, naming the known ones
     chosen = []
     for name in dict.fromkeys(request.targets):
         if name not in backends.names():

@@ -108,7 +108,7 @@ class Maker:
         lane = Lane(Predictor(self.reference.spec, reference), ((backend.name, Predictor(conversion.spec, artifact)),))
         read = self.samples.__getitem__ if self.samples is not None else self.dataset.read
         try:
-            return compare(read, len(self.dataset), [lane], gate=self.gate)[0]
+            return compare(read, len(self.dataset), [lane], gates=[self.gate])[0]
         finally:
             lane.close()
 

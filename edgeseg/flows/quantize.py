@@ -19,8 +19,9 @@ from edgeseg.flows.calibration import Material
 from edgeseg.flows.choice import Choice
 from edgeseg.flows.making import Maker
 from edgeseg.flows.model import ModelRequest, read_model
-from edgeseg.flows.parity import Comparison, Gate
-from edgeseg.graph import simplify
+from edgeseg.flows.parity import INT8_GATE, Comparison, Gate
+from edgeseg.graph import rewriting, simplify
+from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import alternatives, qdq, ranges, recipe
 from edgeseg.quantization.qdq import Spelling
 from edgeseg.quantization.recipe import QuantizationRecipe
@@ -36,9 +37,6 @@ SPELLINGS = {
     "tflite": Spelling("s8", "integers"),
 }
 """How each backend likes its Q/DQ graph: the same scales and the same integer weights in all of them."""
-
-INT8_GATE = Gate(min_agreement=0.99, max_miou_drop=0.003)
-"""Less than for fp32: every pixel on the border of a mask hangs on the last bits."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,8 @@ class QuantizeRequest:
         rank: Measure what every part of the network does to the mask, also when nothing has to be mended.
         recipe: Replay this file; nothing is calibrated then.
         command: The command line, for the manifests.
+        rewrites: Names of exact rewrites to apply; None for those that INT8 profits from.
+        raw_logits: Keep the values of the network's own logits.
     """
 
     model: ModelRequest
@@ -74,6 +74,8 @@ class QuantizeRequest:
     rank: bool = False
     recipe: Path | None = None
     command: str = ""
+    rewrites: tuple[str, ...] | None = None
+    raw_logits: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,12 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     )  # fmt: skip
     started = time.perf_counter()
     model, cleaning = simplify.simplify(reference.model)
-    model = _at_opset(model)
+    # One calibration is for all backends, so they share one graph.
+    rewritten = rewriting.rewrite(
+        _at_opset(model), spec, Target(rewriting.ANY, "int8", rewriting.block_of_this_cpu()), request.rewrites,
+        without=rewriting.HEADS if request.raw_logits else (),
+    )  # fmt: skip
+    model, changes = rewritten.model, (cleaning, *rewritten.applied)
     replayed = recipe.read(request.recipe) if request.recipe is not None else None
     material = None
     if replayed is None:
@@ -160,7 +167,7 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
         say(f"making {backend.name}-int8")
         begun = time.perf_counter()
         try:
-            artifact, comparison = _make(request, maker, backend, model, cleaning, choice, material)
+            artifact, comparison = _make(request, maker, backend, model, changes, choice, material)
         except EdgesegError as error:
             made.append(Quantized(backend.name, None, None, time.perf_counter() - begun, error))
         else:
@@ -183,6 +190,8 @@ def _checked(request: QuantizeRequest) -> list[Backend]:
         raise unknown("range method", request.ranges, ranges.METHODS)
     if request.recipe is not None and request.method != "edgeseg":
         raise EdgesegError("a recipe is of edgeseg's own method", "leave --method or --recipe out")
+    for rewrite in request.rewrites or ():
+        rewriting.load(rewrite)  # raises, naming the known ones
     chosen = []
     for name in dict.fromkeys(request.targets):
         if name not in backends.names():
@@ -226,7 +235,7 @@ def _make(
     maker: Maker,
     backend: Backend,
     model: onnx.ModelProto,
-    cleaning: str,
+    changes: tuple[str, ...],
     choice: Choice | None,
     material: Material | None,
 ) -> tuple[Artifact, Comparison]:
@@ -265,7 +274,7 @@ def _make(
             note=executed.note,
         )
 
-    return maker.make(backend, "int8", quantised, rewrites=(cleaning,), packages=packages, record=record)
+    return maker.make(backend, "int8", quantised, rewrites=changes, packages=packages, record=record)
 
 
 def _machine() -> str:

@@ -16,6 +16,7 @@ from edgeseg.flows.bench.lines import line
 from edgeseg.flows.pick import EQUAL_MIOU
 from edgeseg.metrics import pareto
 from edgeseg.report import page, tables
+from edgeseg.report.masks import Picture
 from edgeseg.report.tables import Line
 
 SAMPLES = 400
@@ -150,7 +151,8 @@ def _facts(rows: Sequence[Latest]) -> tuple[tuple[str, str], ...]:
         ("load at the start", f"{now.load:.2f}" if now.load is not None else "not told"),
         ("background", _background(rows)),
         ("runtimes", ", ".join(runtimes)),
-        ("Python, numpy", f"{session.hello.software.get('python')}, {session.hello.software.get('numpy')}"),
+        ("Python, numpy", ", ".join(filter(None, map(session.hello.software.get, ("python", "numpy"))))),
+        ("browser", about.get("browser", "")),
         ("pictures", _pictures_fact(rows)),
         ("measured", ", ".join(dict.fromkeys(one.summary.session.started for one in rows))),
         ("edgeseg", session.hello.software.get("edgeseg", "")),
@@ -184,21 +186,17 @@ def _thinned(one: Latest) -> tuple[float, ...]:
     return tuple(float(value) for value in np.round(samples, 4))
 
 
-def _pictures(rows: Sequence[Latest], skipped: list[str]) -> tuple[page.Picture, ...]:
+def _pictures(rows: Sequence[Latest], skipped: list[str]) -> tuple[Picture, ...]:
     """The worst masks of each artifact, from the newest session that kept some."""
-    found: dict[str, list[page.Picture]] = {}
+    found: dict[str, list[Picture]] = {}
     for path in dict.fromkeys(one.recording.path.with_suffix(".masks.npz") for one in rows):
         try:
             shown = gallery_file.read(path)
         except EdgesegError as error:
             skipped.append(error.message)
             continue
-        fresh: dict[str, list[page.Picture]] = {}
+        fresh: dict[str, list[Picture]] = {}
         for one in shown:
-            fresh.setdefault(one.artifact, []).append(
-                page.Picture(
-                    one.artifact, one.name, one.flipped_share, one.miou, one.image_jpeg, one.reference_png, one.mask_png
-                )
-            )
+            fresh.setdefault(one.artifact, []).append(one)
         found.update(fresh)
     return tuple(picture for pictures in found.values() for picture in pictures)

@@ -16,7 +16,7 @@ from edgeseg.core.errors import ArtifactError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
 from edgeseg.data.predictor import Predictor
-from edgeseg.flows.parity import Comparison, Gate, Lane, compare, plan_lanes
+from edgeseg.flows.parity import Comparison, Gate, Lane, compare, gate_for, plan_lanes
 from edgeseg.flows.verify_device import verify_there
 from edgeseg.report import gallery
 
@@ -31,7 +31,11 @@ class VerifyRequest:
         artifacts: Folders of artifacts; all made from one reference.
         data: The pictures, as after ``--data``.
         mask_values: Coding of their masks; empty to infer it.
-        gate: What each artifact has to reach.
+        min_agreement: Share of pixels that must have the reference's class; None for what the artifact's precision
+            has to reach, as for `max_miou_drop`.
+        max_miou_drop: Dataset mIoU that may be lost against the reference.
+        min_miou: Dataset mIoU that must be reached.
+        max_connectivity_drop: Connectivity that may be lost against the reference.
         threads: CPU cores to use; 0 for all.
         gallery: HTML file to write the worst pictures to; None for none.
         device: Where the artifacts run; empty: in this process.
@@ -41,7 +45,10 @@ class VerifyRequest:
     artifacts: tuple[Path, ...]
     data: str = "sample"
     mask_values: str = ""
-    gate: Gate = Gate()
+    min_agreement: float | None = None
+    max_miou_drop: float | None = None
+    min_miou: float | None = None
+    max_connectivity_drop: float | None = None
     threads: int = 0
     gallery: Path | None = None
     device: str = ""
@@ -97,7 +104,7 @@ def verify(
             dataset,
             device=request.device,
             settings=request.settings,
-            gate=request.gate,
+            gates=[_gate(request, artifact) for artifact in artifacts],
             keep_worst=keep_worst,
             step=lambda done: progress(done, len(dataset)),
         )
@@ -125,7 +132,7 @@ def verify(
             dataset.read,
             len(dataset),
             lanes,
-            gate=request.gate,
+            gates=[_gate(request, artifact) for artifact in artifacts],
             keep_worst=keep_worst,
             step=step,
         )
@@ -139,6 +146,16 @@ def _finished(
     if request.gallery is not None:
         gallery.write(request.gallery, dataset.name, [_section(comparison) for comparison in comparisons])
     return VerifyResult(dataset, tuple(comparisons), seconds, request.gallery)
+
+
+def _gate(request: VerifyRequest, artifact: Artifact) -> Gate:
+    return gate_for(
+        artifact.manifest.precision,
+        min_agreement=request.min_agreement,
+        max_miou_drop=request.max_miou_drop,
+        min_miou=request.min_miou,
+        max_connectivity_drop=request.max_connectivity_drop,
+    )
 
 
 def load(artifact: Artifact, *, threads: int) -> Predictor:

@@ -28,7 +28,7 @@ def verify_there(
     *,
     device: str,
     settings: Settings,
-    gate: Gate,
+    gates: Sequence[Gate],
     keep_worst: int,
     step: Callable[[int], None],
 ) -> list[Comparison]:
@@ -40,7 +40,7 @@ def verify_there(
         dataset: The pictures.
         device: Name of the device.
         settings: What was asked of it.
-        gate: What each artifact has to reach.
+        gates: What each artifact has to reach, in their order.
         keep_worst: How many pictures to keep of each artifact.
         step: Told how many pictures are finished.
 
@@ -63,7 +63,10 @@ def verify_there(
     if any(mate.variant.key not in records for mate in mates):
         raise ArtifactError(f"{device} gave no whole set of masks", f"edgeseg bench --device {device} says more")
     base = records["reference"]
-    return [_comparison(mate.variant.artifact, records[mate.variant.key], base, worst, gate) for mate in mates]
+    return [
+        _comparison(mate.variant.artifact, records[mate.variant.key], base, worst, gate)
+        for mate, gate in zip(mates, gates, strict=True)
+    ]
 
 
 def _comparison(name: str, own: Accuracy, base: Accuracy, worst: Sequence[Worst], gate: Gate) -> Comparison:
@@ -73,5 +76,5 @@ def _comparison(name: str, own: Accuracy, base: Accuracy, worst: Sequence[Worst]
         for one in worst
         if one.artifact == name
     )
-    gaps = missed(gate, own.agreement, own.scores, base.scores)
-    return Comparison(name, own.agreement, own.scores, base.scores, gaps, kept)
+    gaps = missed(gate, own.agreement, own.scores, base.scores, own.connectivity_loss)
+    return Comparison(name, own.agreement, own.scores, base.scores, gaps, kept, own.connectivity_loss)

@@ -15,9 +15,8 @@ from edgeseg import __version__
 from edgeseg.core import atomic
 from edgeseg.core.arrays import Array
 from edgeseg.data.images import write_jpeg, write_png
+from edgeseg.report.masks import flipped_pixels
 
-GAINED = (255, 64, 48)
-LOST = (40, 130, 255)
 _PALETTE = np.array(
     [(17, 17, 20), (240, 240, 240), (230, 126, 34), (46, 204, 113), (52, 152, 219), (155, 89, 182), (241, 196, 15)],
     np.uint8,
@@ -67,21 +66,11 @@ def write(path: Path, title: str, sections: Sequence[Section]) -> None:
 
 
 def flip_map(picture: Picture) -> Array:
-    """The picture in dim grey with the flipped pixels in colour, each grown to 3 x 3 so that a single one is seen.
-
-    Returns:
-        [H, W, 3], uint8, RGB: `GAINED` where the artifact has foreground and the reference has not, `LOST` where it is
-        the other way round (or another class).
-    """
-    import cv2
-
+    """The picture in dim grey with the flipped pixels in colour: [H, W, 3], uint8, RGB."""
     grey = picture.image.astype(np.float32).mean(axis=2) * 0.45 + 20
     canvas = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-    flipped = picture.reference != picture.artifact
-    gained = flipped & (picture.reference == 0)
-    kernel = np.ones((3, 3), np.uint8)
-    for pixels, colour in ((gained, GAINED), (flipped & ~gained, LOST)):
-        canvas[cv2.dilate(pixels.astype(np.uint8), kernel) > 0] = colour
+    for pixels, colour in flipped_pixels(picture.reference, picture.artifact):
+        canvas[pixels] = colour
     return canvas
 
 

@@ -16,11 +16,10 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-import numpy as np
-
 from edgeseg import __version__
 from edgeseg.core import atomic, plugins
-from edgeseg.core.arrays import Array
+from edgeseg.report import masks
+from edgeseg.report.masks import Picture
 from edgeseg.report.tables import Line
 
 
@@ -33,19 +32,6 @@ class Stretch:
     p90_ms: float
     temperature_c: float | None
     frequency_mhz: float | None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with two masks of it; all three are encoded files of one size, foreground is white."""
-
-    artifact: str
-    name: str
-    flipped_share: float
-    miou: float | None
-    image_jpeg: bytes
-    reference_png: bytes
-    mask_png: bytes
 
 
 @dataclass(frozen=True)
@@ -199,7 +185,7 @@ def _section(index: int, section: Section) -> str:
         f'<div class="two"><div><h3>IoU against latency <small>intervals of mIoU: of the loss against the reference</small></h3><div class="plot" id="pareto-{index}"></div></div>'
         f'<div><h3>Latency of single runs</h3><div class="plot" id="runs-{index}"></div></div></div>'
         f'<p class="key" id="key-{index}"></p>'
-        f"{long_run}{_gallery(index, section)}"
+        f"{long_run}{masks.gallery(index, section.pictures)}"
         f"<details open><summary>Environment</summary><dl>{facts}</dl></details>"
         + (
             f"<details><summary>What is doubtful, and what to do ({len(section.notes)})</summary><ul>{notes}</ul></details>"
@@ -248,80 +234,6 @@ def _row(section: Section, line: Line) -> str:
             else f'<td data-value="{key}">{cell}</td>'
         )
     return f'<tr data-variant="{html.escape(line.variant, quote=True)}">{"".join(out)}</tr>'
-
-
-def _gallery(index: int, section: Section) -> str:
-    if not section.pictures:
-        return ""
-    artifacts = list(dict.fromkeys(picture.artifact for picture in section.pictures))
-    options = "".join(f"<option>{html.escape(name)}</option>" for name in artifacts)
-    figures = "".join(_figure(picture, picture.artifact != artifacts[0]) for picture in section.pictures)
-    return (
-        f'<h3>Worst masks</h3><div class="gallery" id="gallery-{index}"><div class="controls">'
-        f"<label>artifact <select>{options}</select></label>"
-        '<label class="slide">reference <input type="range" min="0" max="100" value="50" '
-        "aria-label=\"from the reference's mask to the artifact's\"> artifact</label>"
-        '<label><input type="checkbox" checked> flipped pixels</label></div>'
-        f'<div class="pictures">{figures}</div></div>'
-    )
-
-
-def _figure(picture: Picture, hidden: bool) -> str:
-    reference, mask = _grey(picture.reference_png), _grey(picture.mask_png)
-    layers = (
-        ("photo", "image/jpeg", picture.image_jpeg),
-        ("reference", "image/png", _veil(reference)),
-        ("artifact", "image/png", _veil(mask)),
-        ("flipped", "image/png", _flipped(reference, mask)),
-    )
-    images = "".join(
-        f'<img class="{name}" alt="{name}" src="data:{kind};base64,{base64.b64encode(content).decode()}">'
-        for name, kind, content in layers
-    )
-    caption = f"{100 * picture.flipped_share:.3f} % flipped"
-    if picture.miou is not None:
-        caption += f", mIoU {picture.miou:.4f}"
-    return (
-        f'<figure data-artifact="{html.escape(picture.artifact, quote=True)}"{" hidden" if hidden else ""}>'
-        f'<div class="stack">{images}<i class="cut"></i></div><figcaption>{html.escape(picture.name)}'
-        f"<small>{caption}</small></figcaption></figure>"
-    )
-
-
-def _grey(png: bytes) -> Array:
-    import cv2
-
-    decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
-    assert decoded is not None, "edgeseg bench wrote this file"
-    return np.asarray(decoded)
-
-
-def _veil(mask: Array) -> bytes:
-    """A PNG that hides the background behind a violet veil and leaves the foreground free."""
-    veil = np.zeros((*mask.shape, 4), np.uint8)
-    veil[mask == 0] = (110, 40, 70, 200)
-    return _png(veil)
-
-
-def _flipped(reference: Array, mask: Array) -> bytes:
-    """A PNG with the pixels whose class differs, grown so that a single one is seen: red gained, blue lost."""
-    import cv2
-
-    layer = np.zeros((*mask.shape, 4), np.uint8)
-    differs = reference != mask
-    for pixels, colour in (
-        (differs & (reference == 0), (48, 64, 255, 255)),
-        (differs & (reference != 0), (255, 130, 40, 255)),
-    ):
-        layer[cv2.dilate(pixels.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = colour
-    return _png(layer)
-
-
-def _png(bgra: Array) -> bytes:
-    import cv2
-
-    _, content = cv2.imencode(".png", bgra, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    return content.tobytes()
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -163,8 +163,11 @@ def decode(record: Mask) -> Array:
         EdgesegError: The record does not hold as many pixels as it says.
     """
     size = record.height * record.width
+    limit = size if record.bits != 1 else (size + 7) // 8
     try:
-        raw = np.frombuffer(zlib.decompress(base64.b64decode(record.data, validate=True)), np.uint8)
+        # No more is unpacked than there can be: what comes from a device may be made to swell.
+        unpacked = zlib.decompressobj().decompress(base64.b64decode(record.data, validate=True), limit + 1)
+        raw = np.frombuffer(unpacked, np.uint8)
     except (ValueError, zlib.error) as error:
         raise EdgesegError(f"the mask of {record.frame} is damaged: {error}") from error
     if record.bits == 1:

@@ -61,7 +61,7 @@ def main() -> None:
             alone.infer(tensor)
         inference = time.perf_counter() - started
         started = time.perf_counter()
-        compare(dataset.read, len(dataset), lanes, gate=Gate())
+        compare(dataset.read, len(dataset), lanes, gates=[Gate()] * len(lanes[0].artifacts))
         chain = time.perf_counter() - started
         if number:  # the first round warms up
             ratios.append((chain - inference) / inference)

@@ -108,29 +108,67 @@ def test_the_wrong_calibration_is_refused_and_seen_when_forced(quantize, tmp_pat
     assert not manifest.read(tmp_path / "exports/pphumanseg-lite/onnx-int8").manifest.parity.passed
 
 
-@pytest.mark.slow
-def test_one_channel_of_200_times_the_others_range(edgeseg, connectnet_weights, tmp_path):
-    """The same network in float; in int8 the other channels share what one step of the scale leaves them."""
-    weights = dict(connectnet_weights)
+PLANTED = "depthwise_separable1.piontwise_conv"
+"""In front of the head, and read by a depthwise convolution."""
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """The bundled network with one channel of 200 times its range in front of the head; the same network in float."""
+    from edgeseg import checkpoints
+    from edgeseg.assets import bundled
+
+    weights = {name: np.array(values) for name, values in checkpoints.read(bundled()).weights.items()}
     for name in ("weight", "bias"):
-        key = f"depthwise_separable1.piontwise_conv._batch_norm.{name}"
-        weights[key] = weights[key].copy()
-        weights[key][20] *= 200
-    key = "depthwise_separable2.depthwise_conv._conv.weight"
-    weights[key] = weights[key].copy()
-    weights[key][20] /= 200
+        weights[f"{PLANTED}._batch_norm.{name}"][20] *= 200
+    weights["depthwise_separable2.depthwise_conv._conv.weight"][20] /= 200
     np.savez(tmp_path / "planted.npz", **weights)
-    words = ("quantize", "planted.npz", *SMALL, "--target", "onnx", "--calib", "sample:8", "--ranges", "minmax")
-    gates = ("--min-agreement", "98", "--max-drop", "5")
-    done = edgeseg(*words, *gates)
+    return tmp_path / "planted.npz"
+
+
+@pytest.mark.slow
+def test_one_channel_of_200_times_the_others_range(edgeseg, planted, tmp_path):
+    words = ("--target", "onnx", "--calib", "sample:32", "--json")
+    plain = edgeseg("quantize", planted, *words, "--method", "ort")
+    assert plain.code == 3, "plain quantisation has to fail here, or the network proves nothing"
+    done = edgeseg("quantize", planted, *words)
     assert done.code == 0, done.err
-    record = manifest.read(tmp_path / "exports/pphumanseg-lite/onnx-int8").manifest.quantization
-    assert "depthwise_separable2.depthwise_conv.conv" in record.floating
+    [artifact] = done.json["artifacts"]
+    assert artifact["parity"]["passed"]
+    lost = artifact["reference"]["miou"] - artifact["scores"]["miou"]
+    assert lost <= 0.003
+    assert artifact["quantization"]["integer_mac_share"] > 0.99, "equalised, not left in float"
+    assert done.json["recipe"]["factors"][f"{PLANTED}.conv"][20] == 1.0
+
+
+@pytest.mark.slow
+def test_layers_stay_in_float_until_the_masks_agree(edgeseg, tmp_path):
+    """A gate that no 8-bit graph reaches on every border pixel: the search pays for it with the fewest layers."""
+    words = ("--target", "onnx", "--calib", "sample:16", "--input-size", "192x112", "--min-agreement", "99.9")
+    done = edgeseg("quantize", *words)
+    folder = next((tmp_path / "exports").glob("*/onnx-int8"))
+    record = manifest.read(folder).manifest.quantization
+    assert record.floating
     assert "stays in float" in done.out
-    assert record.integer_mac_share > 0.3
-    document = json.loads((tmp_path / "exports/pphumanseg-lite/onnx-int8/recipe.json").read_text())
-    assert document["error"] > 0.03, "all in int8 it would have failed"
-    assert document["ranking"][0]["part"] == "depthwise_separable1.piontwise_conv.relu"
+    assert 0.1 < record.integer_mac_share < 0.999
+    document = json.loads((folder / "recipe.json").read_text())
+    assert document["ranking"][0]["error"] < document["error"]
+    assert set(document["floating"]) == set(record.floating)
+
+
+@pytest.mark.slow
+def test_a_collapse_is_named_and_exits_with_3(edgeseg, planted, tmp_path):
+    """A recipe whose last scale holds next to nothing: every logit of the person is cut off, and all is background."""
+    words = ("--target", "onnx", "--input-size", "192x112")
+    assert edgeseg("quantize", *words, "--calib", "sample:8", "--ranges", "minmax").code in (0, 3)
+    folder = next((tmp_path / "exports").glob("*/onnx-int8"))
+    document = json.loads((folder / "recipe.json").read_text())
+    document["ranges"][-1]["step"] = 1e-9
+    (tmp_path / "broken.json").write_text(json.dumps(document))
+    done = edgeseg("quantize", *words, "--recipe", "broken.json", "--data", "sample:8")
+    assert done.code == 3
+    assert "the masks have collapsed" in done.err
+    assert "is about half the accuracy" in done.err
 
 
 @pytest.mark.slow

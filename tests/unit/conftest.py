@@ -12,6 +12,8 @@ from edgeseg.flows.bench.results import Accuracy, Cold, End, Round, Session, Sus
 from edgeseg.metrics.latency import Interval
 from edgeseg.metrics.quality import AgreementScores, QualityScores
 
+HOT = Conditions(temperature_c=71.0, frequency_mhz=1500.0)
+
 
 def scores(miou: float) -> QualityScores:
     return QualityScores(12, miou, miou - 0.02, miou - 0.2, miou - 0.3, 0.98, "a.jpg", miou - 0.1)
@@ -37,7 +39,7 @@ class Recorder:
             ended: Why the timing ended; empty: the bench was killed.
             rounds: How many.
             masks: Whether to keep pictures for the gallery.
-            sustained: Artifact name to medians in ms.
+            sustained: Artifact name to medians in ms, one a minute; the device is `HOT`.
         """
         random = np.random.default_rng(number)
         variants = tuple(
@@ -73,9 +75,7 @@ class Recorder:
             writer.write(Accuracy(variant.key, scores(miou), agreement(0.001), interval, loss))
         for name, medians in dict(sustained).items():
             for index, ms in enumerate(medians):
-                writer.write(
-                    Sustained(f"m/{name}@1", index, 60.0 * (index + 1), 100, 1e6 * ms, 1.1e6 * ms, Conditions())
-                )
+                writer.write(Sustained(f"m/{name}@1", index, 60.0 * (index + 1), 100, 1e6 * ms, 1.1e6 * ms, HOT))
         if ended:
             writer.write(End(ended, 60.0))
         writer.close()

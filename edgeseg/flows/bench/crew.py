@@ -28,13 +28,14 @@ class Mate:
     def item(self) -> Item:
         """The job's item; its file is named as in the artifact's folder."""
         document = self.artifact.manifest
+        accelerator = self.variant.accelerator
         return Item(
             key=self.variant.key,
             backend=document.backend,
             file=document.files[0].name,
             spec=document.spec,
             threads=self.variant.threads,
-            options=document.runtime_options,
+            options={**document.runtime_options, **({"accelerator": accelerator} if accelerator else {})},
             slowdown=self.variant.slowdown,
         )
 

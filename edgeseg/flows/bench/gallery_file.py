@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +14,10 @@ from edgeseg.core.arrays import Array
 from edgeseg.core.errors import EdgesegError
 from edgeseg.data.images import write_jpeg, write_png
 from edgeseg.flows.bench.accuracy import Worst
+from edgeseg.report.masks import Picture
 
 WIDTH = 480
 """Pictures are kept no wider than this."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One picture of the report's gallery; the images are encoded files."""
-
-    artifact: str
-    name: str
-    flipped_share: float
-    miou: float | None
-    image_jpeg: bytes
-    reference_png: bytes
-    mask_png: bytes
 
 
 def write(path: Path, worst: Sequence[Worst]) -> None:
@@ -53,7 +40,7 @@ def write(path: Path, worst: Sequence[Worst]) -> None:
     atomic.write_bytes(path, kept.getvalue())
 
 
-def read(path: Path) -> list[Shown]:
+def read(path: Path) -> list[Picture]:
     """The pictures of a session; none if it kept none.
 
     Raises:
@@ -64,7 +51,7 @@ def read(path: Path) -> list[Shown]:
     try:
         with np.load(path, allow_pickle=False) as kept:
             return [
-                Shown(*about, *(kept[f"{index}.{name}"].tobytes() for name in ("image", "reference", "mask")))
+                Picture(*about, *(kept[f"{index}.{name}"].tobytes() for name in ("image", "reference", "mask")))
                 for index, about in enumerate(json.loads(kept["about"].tobytes()))
             ]
     except (OSError, ValueError, KeyError, TypeError) as error:

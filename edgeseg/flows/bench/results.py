@@ -30,7 +30,7 @@ DEVICE = "device.json"
 
 @dataclass(frozen=True)
 class Variant:
-    """What a row of a table stands for: an artifact with a number of threads."""
+    """What a row of a table stands for: an artifact with a number of threads, or on an accelerator."""
 
     key: str
     artifact: str
@@ -41,6 +41,8 @@ class Variant:
     sha256: str
     """Of the artifact's files: results of two artifacts that are called alike are not taken for one another's."""
     slowdown: float = 1.0
+    accelerator: str = ""
+    """What computes in place of the processor, e.g. ``webgpu``; empty: nothing does."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class Accuracy:
     """Dataset mIoU with its bootstrap interval over the pictures."""
     miou_loss: Interval | None
     """The reference's mIoU minus this one, resampled over the same pictures."""
+    connectivity_loss: Interval | None = None
+    """The reference's connectivity minus this one, likewise."""
     kind: Literal["accuracy"] = "accuracy"
 
 
@@ -216,7 +220,7 @@ def read(path: Path) -> Recording:
         if not line.strip():
             continue
         try:
-            found.append(_parse(line))
+            found.append(records.of_kind(_KINDS, line))
         except RecordError as error:
             bad.append(BadLine(path, number, error.message))
     session = next((one for one in found if isinstance(one, Session)), None)
@@ -241,12 +245,14 @@ def files(place: Path) -> list[Path]:
 
 
 def device_id(name: str, hello: Hello) -> str:
-    """A folder name for a device: where it runs, its board or processor, its cores; nothing that names its owner or its
-    address, because results are shared."""
+    """A folder name for a device: where it runs, its board or processor, and its cores, or the short random sign that
+    one of many phones of a kind has; nothing that names its owner or its address, because results are shared.
+    """
     name = name.partition(":")[0]
     what = hello.device.get("board") or hello.device.get("cpu", "unknown")
     what = re.sub(r"\((?:R|TM|r|tm)\)|CPU|Processor|@.*$", " ", what)
-    return re.sub(r"[^a-z0-9]+", "-", f"{name} {what} {hello.device.get('cores', '')}c".lower()).strip("-")
+    which = hello.device.get("id") or f"{hello.device.get('cores', '')}c"
+    return re.sub(r"[^a-z0-9]+", "-", f"{name} {what} {which}".lower()).strip("-")
 
 
 def write_device(folder: Path, name: str, hello: Hello) -> None:
@@ -262,18 +268,6 @@ def same_work(one: Session, other: Session) -> bool:
     """Whether a session can be gone on with as another: same artifacts, device, pictures and baseline."""
     names: Sequence[str] = ("device", "variants", "baseline", "data", "images")
     return all(getattr(one, name) == getattr(other, name) for name in names)
-
-
-def _parse(line: bytes) -> Record:
-    try:
-        document = json.loads(line)
-    except ValueError as error:
-        raise RecordError(f"not JSON: {error}") from error
-    kind = document.get("kind") if isinstance(document, dict) else None
-    if kind not in _KINDS:
-        raise RecordError(f"no record has the kind {kind!r}")
-    record: Record = records.from_dict(_KINDS[kind], document, where=str(kind))
-    return record
 
 
 def _ends_whole(path: Path) -> bool:

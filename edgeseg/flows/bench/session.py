@@ -46,6 +46,7 @@ class BenchRequest:
         data: Pictures for the accuracy axis, as after ``--data``; ``none``: it is not measured.
         mask_values: Coding of their masks; empty to infer it.
         threads: CPU threads; each artifact is measured with each.
+        accelerators: What else each artifact is measured on.
         budget_s: Wall-clock time for the timed rounds.
         baseline: Name of an artifact or key of a variant; empty: ``onnx-fp32``, or the first.
         seed: Of the order of measuring.
@@ -63,6 +64,7 @@ class BenchRequest:
     data: str = "sample"
     mask_values: str = ""
     threads: tuple[int, ...] = (1,)
+    accelerators: tuple[str, ...] = ()
     budget_s: float = 60.0
     baseline: str = ""
     seed: int = 0
@@ -90,7 +92,9 @@ Progress = Callable[[str, float], None]
 """Told what is being done, and the share of the whole that is done, 0 to 1."""
 
 
-def bench(request: BenchRequest, *, progress: Progress = lambda what, share: None) -> BenchResult:
+def bench(
+    request: BenchRequest, *, device: Device | None = None, progress: Progress = lambda what, share: None
+) -> BenchResult:
     """Measure artifacts on a device.
 
     An artifact that crashes, hangs or answers rubbish becomes a failed row and the rest goes on. An interrupt ends the
@@ -98,6 +102,7 @@ def bench(request: BenchRequest, *, progress: Progress = lambda what, share: Non
 
     Args:
         request: What to measure.
+        device: One that has come by itself, see `edgeseg.flows.bench.phones`; None: the one that the request names.
         progress: Told what is being done.
 
     Raises:
@@ -106,9 +111,9 @@ def bench(request: BenchRequest, *, progress: Progress = lambda what, share: Non
     """
     started = time.monotonic()
     artifacts = find(request.artifacts, request.exports)
-    mates = variants(artifacts, request.threads)
+    mates = variants(artifacts, request.threads, request.accelerators)
     dataset = _dataset(request, artifacts)
-    with contextlib.closing(devices.load(request.device, request.settings)) as device:
+    with contextlib.closing(device or devices.load(request.device, request.settings)) as device:
         progress(f"asking {request.device} what it is", 0.0)
         session = _session(request, mates, dataset, device)
         return measure(session, mates, request, device, dataset, started=started, progress=progress)
@@ -166,7 +171,7 @@ class _Work:
         self._writer, self._earlier, self._progress, self._started = writer, earlier, progress, started
         failed = {one.item for one in earlier.of(Failure)} if earlier else set()
         self._mates = [mate for mate in mates if mate.variant.key not in failed]
-        self._artifacts = list({mate.variant.artifact: mate for mate in reversed(self._mates)}.values())[::-1]
+        self._artifacts = list({_masks_of(mate): mate for mate in reversed(self._mates)}.values())[::-1]
         # How long each phase should take, so that one bar can tell the truth about all of them.
         self._plan = {
             "cold": 1.5 * len(self._mates),
@@ -258,13 +263,18 @@ class _Work:
             found, worst = accuracy.run(self._crew, mates, reference, dataset, keep_worst=WORST, step=step)
         finally:
             reference.close()
-        same = {mate.variant.key: mate.variant.artifact for mate in self._mates}
+        same = {mate.variant.key: _masks_of(mate) for mate in self._mates}
         for record in found:
             self._writer.write(record)
-            for key, artifact in same.items():  # masks do not depend on the number of threads
-                if key != record.item and artifact == same.get(record.item):
+            for key, masks in same.items():
+                if key != record.item and masks == same.get(record.item):
                     self._writer.write(replace(record, item=key))
         gallery_file.write(self._writer.path.with_suffix(".masks.npz"), worst)
+
+
+def _masks_of(mate: Mate) -> tuple[str, str]:
+    """What masks depend on: the artifact and what computes it, not the number of threads."""
+    return mate.variant.artifact, mate.variant.accelerator
 
 
 def _dataset(request: BenchRequest, artifacts: Sequence[Artifact]) -> Dataset | None:

@@ -105,9 +105,17 @@ function sustained(element, variants) {
     if (column(3).some(heat => heat !== null))
       traces.push({ x: column(0), y: column(3), name: one.label + " °C", yaxis: "y2", mode: "lines",
         line: { color: colour(one), dash: "dot", width: 1 }, hovertemplate: "%{y:.0f} °C<extra></extra>" });
+    if (column(4).some(clock => clock !== null))
+      traces.push({ x: column(0), y: column(4).map(clock => clock === null ? null : clock / 1000), name: one.label + " GHz", yaxis: "y3", mode: "lines",
+        line: { color: colour(one), dash: "dashdot", width: 1 }, hovertemplate: "%{y:.2f} GHz<extra></extra>" });
   }
-  return Plotly.react(element, traces, layout("minutes", "median ms",
-    { yaxis2: { title: { text: "°C" }, overlaying: "y", side: "right", showgrid: false } }), config);
+  /* The clock has a strip of its own below: three scales in one plot could not be read. */
+  const clocked = traces.some(trace => trace.yaxis === "y3");
+  return Plotly.react(element, traces, layout("minutes", "median ms", {
+    yaxis2: { title: { text: "°C" }, overlaying: "y", side: "right", showgrid: false, automargin: true },
+    ...(clocked && { yaxis: { domain: [0.3, 1] }, xaxis: { anchor: "y3" },
+      yaxis3: { title: { text: "GHz" }, domain: [0, 0.2], rangemode: "tozero", showgrid: false, automargin: true } }),
+  }), config);
 }
 
 const fixed = (number, digits) => number === null ? "–" : number.toFixed(digits);

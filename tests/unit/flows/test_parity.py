@@ -1,6 +1,7 @@
 """The judge itself: sums, gates, order, and that every planted fault is seen."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from edgeseg.core.spec import ModelSpec
 from edgeseg.data.dataset import Sample
 from edgeseg.data.predictor import Predictor
-from edgeseg.flows.parity import Gate, Lane, compare, plan_lanes
+from edgeseg.flows.parity import Gate, Lane, compare, gate_for, plan_lanes
 
 SPEC = ModelSpec("n", 32, 32, "x", "y", output_kind="labels", output_layout="nhw")
 
@@ -42,7 +43,7 @@ def read(number, truth=True):
 def judge(answer, *, count=40, truth=True, gate=None, lanes=2, **options):
     made = [Lane(Predictor(SPEC, Says(mask)), (("artifact", Predictor(SPEC, Says(answer))),)) for _ in range(lanes)]
     gate = gate or Gate()
-    return compare(lambda index: read(index, truth), count, made, gate=gate, **options)[0]
+    return compare(lambda index: read(index, truth), count, made, gates=[gate] * len(made[0].artifacts), **options)[0]
 
 
 def flip_one_per_cent(number):
@@ -95,7 +96,7 @@ def test_a_single_pixel_passes_the_gate_but_is_counted():
 def test_a_constant_reference_proves_nothing():
     empty = Says(lambda number: np.zeros((32, 32), np.uint8))
     lane = Lane(Predictor(SPEC, empty), (("artifact", Predictor(SPEC, empty)),))
-    comparison = compare(lambda index: read(index), 3, [lane], gate=Gate())[0]
+    comparison = compare(lambda index: read(index), 3, [lane], gates=[Gate()])[0]
     assert "agreement proves nothing" in comparison.failures[0]
 
 
@@ -130,3 +131,17 @@ def test_lanes_fill_the_cores_and_not_more(cores):
     lanes, threads = plan_lanes(cores)
     assert 1 <= lanes <= 4
     assert cores // 2 < lanes * threads <= cores
+
+
+def test_an_int8_artifact_is_judged_by_the_int8_gate_unless_told_otherwise():
+    assert gate_for("fp16") == gate_for("fp32") == Gate()
+    assert gate_for("int8").min_agreement < Gate().min_agreement
+    assert gate_for("int8", min_agreement=0.9999) == replace(gate_for("int8"), min_agreement=0.9999)
+
+
+def test_each_artifact_has_its_own_gate():
+    moved = FAULTS["shifted by one pixel"]
+    artifacts = tuple((name, Predictor(SPEC, Says(moved))) for name in ("strict", "lax"))
+    lanes = [Lane(Predictor(SPEC, Says(mask)), artifacts)]
+    gates = [Gate(), Gate(min_agreement=0.5, max_miou_drop=1.0)]
+    assert [one.passed for one in compare(lambda index: read(index), 3, lanes, gates=gates)] == [False, True]

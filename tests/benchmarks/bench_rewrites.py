@@ -1,0 +1,123 @@
+"""Compare rewritten exports with the plain one, interleaved: `python tests/benchmarks/bench_rewrites.py`.
+
+For each backend the plain graph (cleaned, no rewrites) and the rewritten ones are converted, loaded side by side on one
+thread, and run in rounds whose order changes, so that a machine that slows down hits all alike. A ratio below 1 is
+faster than plain; its interval is a bootstrap over rounds. `--each` measures every rewrite alone, `--sets` given ones.
+Not collected by pytest: figures of a shared machine prove nothing to a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeseg import backends
+from edgeseg.assets import bundled
+from edgeseg.core.backend import Session
+from edgeseg.core.spec import ModelSpec
+from edgeseg.flows.model import ModelRequest, read_model
+from edgeseg.graph import rewriting, simplify
+from edgeseg.graph.rewriting import Target
+from tests.unit.graph.rewrites.networks import mobilenet, unet
+
+CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.thread_time_ns}
+"""The CPU time of the calling thread, in which one-threaded runtimes work, leaves out what others take of the machine."""
+
+
+def networks(checkpoint: Path | None) -> dict[str, tuple[Any, ModelSpec]]:
+    """Name to a cleaned graph and its spec."""
+    read = read_model(ModelRequest(checkpoint or bundled()))
+    found = {read.spec.name: (simplify.simplify(read.model)[0], read.spec)}
+    for build in (unet, mobilenet):
+        model, output = build(224, 384)
+        found[build.__name__] = (model, ModelSpec(build.__name__, 384, 224, "image", output))
+    return found
+
+
+def variants(backend: str, model: Any, spec: ModelSpec, sets: list[tuple[str, ...] | None]) -> dict[str, Any]:
+    """Name to graph: plain, then every set that changes something."""
+    target = Target(backend, "fp32", rewriting.block_of_this_cpu())
+    found = {"plain": model}
+    for chosen in sets:
+        rewritten = rewriting.rewrite(model, spec, target, chosen)
+        if rewritten.applied:
+            found["default: " * (chosen is None) + ", ".join(rewritten.applied)] = rewritten.model
+    return found
+
+
+def measure(sessions: list[Session], spec: ModelSpec, rounds: int, repeats: int, clock: str) -> np.ndarray:
+    """Nanoseconds [sessions, rounds]: the least of `repeats` runs."""
+    now = CLOCKS[clock]
+    layouts = {shape: np.random.default_rng(0).normal(size=shape) for shape in [spec.input_shape]}
+    feeds = {spec.input_name: layouts[spec.input_shape].astype(np.float32)}
+    for session in sessions:
+        for _ in range(5):
+            session.run(feeds)
+    taken = np.zeros((len(sessions), rounds))
+    order = np.random.default_rng(1)
+    for turn in range(rounds):
+        for index in order.permutation(len(sessions)):
+            samples = []
+            for _ in range(repeats):
+                start = now()
+                sessions[index].run(feeds)
+                samples.append(now() - start)
+            taken[index, turn] = min(samples)
+    return taken
+
+
+def compare(backend_name: str, graphs: dict[str, Any], spec: ModelSpec, given: argparse.Namespace) -> None:
+    """Print a line for each graph."""
+    backend = backends.load(backend_name)
+    with tempfile.TemporaryDirectory() as folder:
+        sessions, specs = [], []
+        for index, model in enumerate(graphs.values()):
+            out = Path(folder) / str(index)
+            out.mkdir()
+            done = backend.convert(model, spec, "fp32", out)
+            specs.append(done.spec)
+            sessions.append(backend.load(out / done.files[0], done.spec, threads=1, options=done.runtime_options))
+        taken = measure(sessions, specs[0], given.rounds, given.repeats, given.clock)
+        for session in sessions:
+            session.close()
+    rng = np.random.default_rng(2)
+    for name, row in zip(graphs, taken, strict=True):
+        ratios = row / taken[0]
+        draws = np.median(ratios[rng.integers(0, len(ratios), (2000, len(ratios)))], axis=1)
+        low, high = np.percentile(draws, (2.5, 97.5))
+        ratio = f"{np.median(ratios):.3f} [{low:.3f}, {high:.3f}]"
+        print(f"{backend_name:9} {np.median(row) / 1e6:8.2f} ms  {ratio}  {name}", flush=True)
+
+
+def main() -> None:
+    """Print one line for each network, backend and set of rewrites."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, help="default: the bundled one")
+    parser.add_argument("--backends", default=",".join(name for name in backends.names() if name != "null"))
+    parser.add_argument("--network", action="append", help="only this one (repeatable)")
+    parser.add_argument("--each", action="store_true", help="also every rewrite alone")
+    parser.add_argument("--sets", nargs="*", default=[], help="also these: a,b")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    given = parser.parse_args()
+    sets: list[tuple[str, ...] | None] = [None, *(rewriting.parse(text) for text in given.sets)]
+    if given.each:
+        sets += [(name,) for name in rewriting.names()]
+    for name, (model, spec) in networks(given.checkpoint).items():
+        if given.network and name not in given.network:
+            continue
+        for backend in given.backends.split(","):
+            load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+            print(f"{name}, {spec.width}x{spec.height}, one thread, {given.clock} time, load {load}")
+            compare(backend, variants(backend, model, spec, sets), spec, given)
+
+
+if __name__ == "__main__":
+    main()

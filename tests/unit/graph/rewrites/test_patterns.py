@@ -1,0 +1,232 @@
+"""Each rewrite does what it is for, and leaves alone what it must not touch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from edgeseg.graph import channels, rewriting
+from edgeseg.graph.rewriting import Target
+from tests.unit.graph.rewrites.sketch import TARGET, Sketch, difference, ops, run, spec
+
+
+def apply(sketch, output, *names, backend="onnx", kinds=(), **more):
+    """Rewrite, and check that the outputs stay."""
+    before = sketch.model(output, kinds=kinds)
+    after = rewriting.rewrite(before, spec(output, **more), Target(backend), names)
+    assert difference(before, after.model) <= 1e-5
+    return after
+
+
+def shuffle_unit(sketch, x, half):
+    passing, branch = sketch.halves(sketch.shuffle(x, 12, 10))
+    return sketch.concat(passing, sketch.relu(sketch.conv(branch, half)))
+
+
+def test_fold_affine_folds_norms_scales_and_shifts_into_a_transposed_convolution():
+    sketch = Sketch()
+    weight = sketch.constant(sketch.random.normal(size=(3, 4, 2, 2)).astype(np.float32))
+    x = sketch.op("ConvTranspose", ["image", weight], 4, strides=[2, 2])
+    x = sketch.op("Mul", [x, sketch.constant(np.arange(1, 5, dtype=np.float32).reshape(1, 4, 1, 1))], 4)
+    numbers = [sketch.constant(sketch.random.uniform(0.5, 1, 4).astype(np.float32)) for _ in range(4)]
+    x = sketch.op("BatchNormalization", [x, *numbers], 4)
+    after = apply(sketch, sketch.op("Sub", [x, sketch.constant(np.float32(3))], 4), "fold-affine")
+    assert ops(after.model) == {"ConvTranspose": 1}
+    assert after.applied == ("fold-affine x3",)
+
+
+def test_fold_affine_leaves_a_constant_that_is_divided_or_varies_over_the_plane():
+    sketch = Sketch()
+    x = sketch.op("Div", [sketch.constant(np.float32(2)), sketch.conv("image", 4)], 4)
+    x = sketch.op("Add", [sketch.conv(x, 4), sketch.constant(np.ones((1, 1, 12, 10), np.float32))], 4)
+    assert apply(sketch, x, "fold-affine").applied == ()
+
+
+def test_merge_convs_merges_where_it_multiplies_less():
+    sketch = Sketch()
+    x = sketch.conv(sketch.conv("image", 16), 2, kernel=1)
+    assert ops(apply(sketch, x, "merge-convs").model) == {"Conv": 1}
+
+
+def test_merge_convs_leaves_a_bottleneck():
+    sketch = Sketch()
+    x = sketch.conv(sketch.conv(sketch.conv("image", 32), 2, kernel=1), 32, kernel=1)
+    assert ops(apply(sketch, x, "merge-convs").model) == {"Conv": 2}  # the first two only
+
+
+def test_commute_resize_moves_a_narrowing_convolution_before_the_upsampling():
+    sketch = Sketch()
+    x = sketch.conv(sketch.resize(sketch.conv("image", 8), 24, 30), 2, kernel=1)
+    after = apply(sketch, x, "commute-resize")
+    assert [node.op_type for node in after.model.graph.node] == ["Conv", "Conv", "Resize"]
+
+
+@pytest.mark.parametrize(("kernel", "size", "width"), [(3, (24, 30), 2), (1, (6, 5), 2), (1, (24, 30), 60)])
+def test_commute_resize_leaves_what_would_not_commute_or_cost_more(kernel, size, width):
+    sketch = Sketch()
+    x = sketch.conv(sketch.resize(sketch.conv("image", 2), *size), width, kernel=kernel)
+    assert apply(sketch, x, "commute-resize").applied == ()
+
+
+def test_split_concat_needs_no_concatenation_any_more():
+    sketch = Sketch()
+    x = sketch.concat(sketch.conv("image", 5), sketch.conv("image", 6))
+    after = apply(sketch, sketch.conv(sketch.depthwise(x), 4, kernel=1), "split-concat")
+    assert ops(after.model) == {"Conv": 6, "Add": 1}
+
+
+def test_split_concat_leaves_a_concatenation_that_others_read_and_one_that_is_narrower_than_the_sum():
+    sketch = Sketch()
+    x = sketch.concat(sketch.conv("image", 5), sketch.conv("image", 6))
+    both = sketch.op("Add", [sketch.conv(x, 1), sketch.op("ReduceSum", [x, sketch.constant(np.array([1]))], 1)], 1)
+    assert apply(sketch, both, "split-concat").applied == ()
+    sketch = Sketch()
+    x = sketch.concat(sketch.conv("image", 2), sketch.conv("image", 2))
+    assert apply(sketch, sketch.conv(x, 8), "split-concat").applied == ()
+
+
+@pytest.mark.parametrize("units", [1, 2, 5])
+def test_unshuffle_leaves_no_transpose(units):
+    sketch = Sketch()
+    x = sketch.concat(sketch.conv("image", 6), sketch.conv("image", 6))
+    for _ in range(units):
+        x = shuffle_unit(sketch, x, 6)
+    after = apply(sketch, sketch.conv(sketch.shuffle(x, 12, 10), 2), "unshuffle")
+    assert not {"Transpose", "Reshape", "Split"} & set(ops(after.model))
+    assert after.applied == (f"unshuffle x{units + 1}",)
+
+
+def test_unshuffle_joins_few_pieces_at_a_time_for_tflite():
+    sketch = Sketch()
+    x = sketch.concat(sketch.conv("image", 16), sketch.conv("image", 16))
+    for _ in range(6):
+        x = shuffle_unit(sketch, x, 16)
+    after = apply(sketch, sketch.conv(x, 2), "unshuffle", backend="tflite")
+    assert after.applied
+    assert max(len(node.input) for node in after.model.graph.node if node.op_type == "Concat") <= 4
+
+
+def test_unshuffle_moves_no_weights_of_what_a_flattening_reads():
+    sketch = Sketch()
+    x = sketch.shuffle(sketch.conv("image", 8), 12, 10)
+    flat = sketch.op("Reshape", [x, sketch.constant(np.array([1, 960]))], 1)
+    apply(sketch, flat, "unshuffle")
+
+
+def test_a_wrong_permutation_is_caught(monkeypatch):
+    """The check of the tests above sees a rewrite that swaps two channels."""
+    sketch = Sketch()
+    x = sketch.concat(sketch.conv("image", 6), sketch.conv("image", 6))
+    x = sketch.conv(shuffle_unit(sketch, x, 6), 2)
+    before = sketch.model(x)
+    right = channels.laid_out
+
+    def swapped(data, layout, axis):
+        layout = list(layout)
+        if axis == 1 and len(layout) > 1:
+            layout[0], layout[1] = layout[1], layout[0]
+        return right(data, tuple(layout), axis)
+
+    monkeypatch.setattr(channels, "laid_out", swapped)
+    after = rewriting.rewrite(before, spec(x), TARGET, ["unshuffle"])
+    assert after.applied
+    assert difference(before, after.model) > 1e-3
+
+
+def test_align_pads_to_whole_blocks_before_a_pooling_and_to_lanes_elsewhere():
+    sketch = Sketch()
+    x = sketch.op("MaxPool", [sketch.relu(sketch.conv("image", 12))], 12, kernel_shape=[2, 2], strides=[2, 2])
+    x = sketch.depthwise(sketch.conv(x, 14))
+    after = apply(sketch, sketch.conv(x, 3), "align")
+    dense = [node for node in after.model.graph.node if node.op_type == "Conv"]
+    shapes = {tensor.name: list(tensor.dims) for tensor in after.model.graph.initializer}
+    assert [shapes[node.input[1]][0] for node in dense] == [16, 16, 16, 3]
+
+
+def test_align_leaves_what_would_grow_much_and_what_leaves_the_graph():
+    sketch = Sketch()
+    assert apply(sketch, sketch.conv(sketch.conv("image", 1), 3), "align").applied == ()
+    x = sketch.conv("image", 7)
+    before = sketch.model(sketch.conv(x, 3), x)
+    assert rewriting.rewrite(before, spec(x), TARGET, ["align"]).applied == ()
+
+
+def test_separate_resize_interpolates_the_broken_axis_first():
+    sketch = Sketch()
+    x = sketch.conv(sketch.resize(sketch.conv("image", 16), 96, 77), 2)
+    after = apply(sketch, x, "separate-resize")
+    sizes = [
+        [dim.dim_value for dim in value.type.tensor_type.shape.dim][2:]
+        for value in after.model.graph.value_info
+        if value.name.startswith("resize")
+    ]
+    assert [12, 77] in sizes
+    assert ops(after.model)["Resize"] == 2
+
+
+@pytest.mark.parametrize("size", [(96, 80), (95, 77), (96, 9)])
+def test_separate_resize_leaves_two_whole_two_broken_and_shrinking_factors(size):
+    sketch = Sketch()
+    x = sketch.conv(sketch.resize(sketch.conv("image", 16), *size), 2)
+    assert apply(sketch, x, "separate-resize").applied == ()
+
+
+@pytest.mark.parametrize("size", [(24, 20), (17, 31), (6, 7)])
+def test_matmul_resize_multiplies_with_the_taps(size):
+    sketch = Sketch()
+    x = sketch.resize(sketch.conv("image", 2), *size)
+    assert ops(apply(sketch, x, "matmul-resize", backend="openvino").model) == {"Conv": 1, "MatMul": 2}
+
+
+def test_matmul_resize_leaves_other_coordinates_and_many_channels():
+    sketch = Sketch()
+    x = sketch.resize(sketch.conv("image", 2), 24, 20, coordinate_transformation_mode="align_corners")
+    assert apply(sketch, x, "matmul-resize").applied == ()
+    assert apply(sketch, sketch.resize(sketch.conv("image", 8), 24, 20), "matmul-resize").applied == ()
+
+
+def test_difference_head_resizes_one_channel_and_keeps_mask_and_probabilities():
+    sketch = Sketch()
+    x = sketch.resize(sketch.conv("image", 2), 24, 20)
+    before = sketch.model(x)
+    after = rewriting.rewrite(before, spec(x), TARGET, ["difference-head"])
+    (old,), (new,) = run(before), run(after.model)
+    assert np.abs((new[:, 1] - new[:, 0]) - (old[:, 1] - old[:, 0])).max() < 1e-5
+    weights = {tensor.name: tensor.dims for tensor in after.model.graph.initializer}
+    assert [weights[node.input[1]][0] for node in after.model.graph.node if node.op_type == "Conv"] == [1]
+
+
+@pytest.mark.parametrize("resize_last", [False, True])
+def test_difference_head_makes_a_softmax_a_sigmoid(resize_last):
+    sketch = Sketch()
+    x = sketch.relu(sketch.conv("image", 2))
+    x = sketch.op("Softmax", [x if resize_last else sketch.resize(x, 24, 20)], 2, axis=1)
+    x = sketch.resize(x, 24, 20) if resize_last else x
+    after = apply(sketch, x, "difference-head", kind="probabilities")
+    assert ops(after.model)["Sigmoid"] == 1
+    assert "Softmax" not in ops(after.model)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_difference_head_makes_an_argmax_a_comparison(keepdims):
+    sketch = Sketch()
+    x = sketch.resize(sketch.relu(sketch.conv("image", 2)), 24, 20)
+    x = sketch.op("ArgMax", [sketch.op("Softmax", [x], 2, axis=1)], 1, axis=1, keepdims=keepdims)
+    after = apply(sketch, x, "difference-head", kind="labels", kinds=[TensorProto.INT64])
+    assert ops(after.model)["Greater"] == 1
+
+
+def test_difference_head_leaves_three_classes_a_second_reader_and_a_mixed_order():
+    sketch = Sketch()
+    assert apply(sketch, sketch.resize(sketch.conv("image", 3), 24, 20), "difference-head").applied == ()
+    sketch = Sketch()
+    soft = sketch.op("Softmax", [sketch.conv("image", 2)], 2, axis=1)
+    x = sketch.op("ArgMax", [sketch.resize(soft, 24, 20)], 1, axis=1)
+    assert apply(sketch, x, "difference-head", kind="labels", kinds=[TensorProto.INT64]).applied == ()
+    sketch = Sketch()
+    first = sketch.conv("image", 2)
+    x = sketch.resize(first, 24, 20)
+    before = sketch.model(x, first)
+    after = rewriting.rewrite(before, spec(x), TARGET, ["difference-head"])
+    assert np.array_equal(run(before)[1], run(after.model)[1])
