@@ -6,6 +6,7 @@ A72 or A76. Its time is not: it is 50 to 200 times as slow as this machine, by d
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -138,7 +139,7 @@ class StandIn:
 
     Raises:
         MissingDependency: It is not installed, or we are not root.
-        DeviceUnreachable: It does not start.
+        DeviceUnreachable: It does not start, or is in use.
     """
 
     def __init__(self, core: str, *, extra: str = "") -> None:
@@ -153,6 +154,16 @@ class StandIn:
         self.config = self.folder / "ssh_config"
         self._source, self._core, self._extra = source, core, extra
         self._child: subprocess.Popen[bytes] | None = None
+        self._lock = (source / "lock").open("w")
+        try:  # its files are shared, its processes are not: two would take one another's jobs for dead
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise DeviceUnreachable(
+                "the stand-in is in use by another run",
+                "wait for that, or install a second one in a cache folder of its own: EDGESEG_CACHE_DIR=DIR",
+            ) from error
         _standin_board.write(self.folder / "board", _standin_board.MODELS[core])
         self.config.write_text(self._configuration())
         try:
@@ -191,7 +202,13 @@ class StandIn:
     def close(self) -> None:
         """End it; its files stay for the next time."""
         self.stop()
+        self._lock.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def namespace(self) -> Path:
+        """The process namespace of everything that runs in it, as ``/proc`` names it."""
+        assert self._child is not None, "it runs"
+        return Path(f"/proc/{self._child.pid}/ns/pid_for_children").readlink()
 
     def sys(self, name: str) -> Path:
         """A file of its ``/sys``, to be changed while it runs."""

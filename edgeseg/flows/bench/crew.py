@@ -137,10 +137,11 @@ class Crew:
     def conditions(self) -> Conditions | None:
         """How the device is now; None if nothing runs on it."""
         for mate in self.alive:
-            command = Command("probe", mate.variant.key)
-            for answer in self._ask(mate, command, "probe", 0.0):
-                if isinstance(answer, Hello):
-                    return answer.conditions
+            # All answers are taken: one that was left would be read as the next command's.
+            answers = list(self._ask(mate, Command("probe", mate.variant.key), "probe", 0.0))
+            found = [answer.conditions for answer in answers if isinstance(answer, Hello)]
+            if found:
+                return found[0]
         return None
 
     def close(self) -> None:
