@@ -11,13 +11,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 REQUIRED = {name for name in os.environ.get("EDGESEG_REQUIRE", "").split(",") if name}
 
-MODULES = {"tflite": "ai_edge_litert", "onnx": "onnxruntime"}
+MODULES = {"tflite": "ai_edge_litert", "onnx": "onnxruntime", "browser": "aiohttp"}
 """Import names of what EDGESEG_REQUIRE calls otherwise."""
 
 
 def pytest_configure() -> None:
     """Refuse to start where a required package is missing: whole modules that skip without it would go unnoticed."""
-    for name in sorted(REQUIRED - {"all", "shared", "paddle"}):
+    for name in sorted(REQUIRED - {"all", "shared", "paddle", "pi_emulated"}):
         if importlib.util.find_spec(MODULES.get(name, name)) is None:
             pytest.exit(f"EDGESEG_REQUIRE names {name!r}, which is not installed", returncode=1)
 

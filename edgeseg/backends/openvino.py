@@ -31,7 +31,7 @@ class OpenVinoSession:
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
         try:
-            self._model = ov.Core().compile_model(str(path), "CPU", config)
+            self._model = _compile(ov.Core(), str(path), config)
         except RuntimeError as error:
             raise ArtifactError(f"OpenVINO cannot load {path}: {_reason(error)}") from error
         self._request = self._model.create_infer_request()
@@ -44,12 +44,12 @@ class OpenVinoSession:
         return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
 
     def executed_precisions(self) -> dict[str, str]:
-        """What the CPU plug-in really runs: node name to precision, from the compiled graph."""
+        """What the CPU plug-in really multiplies in: node name to precision, from the compiled graph."""
         model = self._model.get_runtime_model()
         found = {}
         for node in model.get_ops():
             info = node.get_rt_info()
-            if "runtimePrecision" in info:
+            if "runtimePrecision" in info and str(info["layerType"].value) in _MULTIPLIES:
                 found[node.get_friendly_name()] = str(info["runtimePrecision"].value)
         return found
 
@@ -111,13 +111,14 @@ class OpenVinoBackend:
 BACKEND = OpenVinoBackend()
 
 
+_MULTIPLIES = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+"""What the compiled graph calls the layers that cost time; the others say what is stored, not what is computed in."""
 _PRODUCTS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul")
 
 
 def executed_macs(path: Path, options: Mapping[str, str]) -> Executed:
     """Multiply-accumulates by `runtimePrecision`; the counts come from the model as it is in the file."""
     import math
-    import platform
 
     ov = _runtime()
     network = ov.Core().read_model(str(path))
@@ -133,7 +134,7 @@ def executed_macs(path: Path, options: Mapping[str, str]) -> Executed:
                 count = math.prod(weight) * math.prod(made[2:])
             macs[node.get_friendly_name()] = count
     integer = 0
-    compiled = ov.Core().compile_model(network, "CPU", dict(options))
+    compiled = _compile(ov.Core(), network, options)
     for node in compiled.get_runtime_model().get_ops():
         info = node.get_rt_info()
         if "originalLayersNames" not in info or "runtimePrecision" not in info:
@@ -141,9 +142,32 @@ def executed_macs(path: Path, options: Mapping[str, str]) -> Executed:
         if str(info["runtimePrecision"].value) in ("i8", "u8"):
             names = str(info["originalLayersNames"].value).split(",")
             integer += sum(macs.get(name, 0) for name in names)
-    arm = platform.machine().lower() in ("aarch64", "arm64", "armv7l")
-    note = "on ARM, OpenVINO runs INT8 models in half precision, not in integers" if arm and not integer else ""
+    note = "on ARM, OpenVINO runs this INT8 model in float, not in integers" if _is_arm() and not integer else ""
     return Executed(sum(macs.values()), integer, note)
+
+
+def _compile(core: Any, model: Any, config: Mapping[str, str | int]) -> Any:
+    """Compile for the CPU; on Arm, INT8 models whose integer form the plug-in refuses are computed in float.
+
+    OpenVINO 2026.4 on Arm turns Q/DQ into integer convolutions that its own float kernels then reject ("Convolution
+    input precision should be single"). Without that transformation it rounds to the same 256 levels and multiplies in
+    float, which `executed_precisions` shows.
+    """
+    try:
+        return core.compile_model(model, "CPU", dict(config))
+    except RuntimeError:
+        if not _is_arm():
+            raise
+        return core.compile_model(model, "CPU", {**config, **_FLOAT_ON_ARM})
+
+
+_FLOAT_ON_ARM = {"LP_TRANSFORMS_MODE": "NO"}
+
+
+def _is_arm() -> bool:
+    import platform
+
+    return platform.machine().lower() in ("aarch64", "arm64", "armv7l")
 
 
 def model_info(spec: ModelSpec) -> dict[str, str]:

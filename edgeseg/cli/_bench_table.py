@@ -25,7 +25,8 @@ def show(summary: Summary) -> None:
         data = f", masks over {session.images} {kind} ({session.data})"
     table = _output.Table(
         "", "MB>", "mIoU>", "loss>", "connectivity>", "flipped>", "median ms>", "p90 ms>", "FPS>", "against baseline", "",
-        title=f"{about.get('board') or about.get('cpu')}, {about.get('cores')} cores ({session.device}){data}",
+        title=f"{about.get('board') or about.get('cpu')}, {about.get('cores')} cores ({session.device}){data}"
+        f"{', emulated: no times' if session.emulated else ''}",
     )  # fmt: skip
     for row in summary.rows:
         table.row(f"{row.state} {row.variant.key}", *_cells(row), state=_STATES[row.state])
@@ -53,7 +54,7 @@ def _cells(row: Row) -> list[str]:
     if row.failure is not None and row.latency is None:
         return [size, *["-"] * 8, row.failure.reason]
     scores, agreement, latency = row.scores, row.agreement, row.latency
-    labels = ", ".join(label.name for label in row.labels if label.doubtful)
+    labels = ", ".join(row.shown_labels)
     if row.failure is not None:
         labels = row.failure.reason
     return [

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from edgeseg.core.device import Settings
 
 
 class Limits(TypedDict):
@@ -14,6 +17,7 @@ class Limits(TypedDict):
     min_agreement: float | None
     max_miou_drop: float | None
     min_miou: float | None
+    max_connectivity_drop: float | None
 
 
 def size(text: str) -> tuple[int, int]:
@@ -68,6 +72,11 @@ def add_gates(parser: argparse.ArgumentParser) -> None:
         "--max-drop", type=float, metavar="POINTS",
         help="mIoU that may be lost against the reference, in points of 100 (default: 0.1; int8: 0.3)",
     )  # fmt: skip
+    parser.add_argument(
+        "--max-connectivity-drop", type=float, metavar="POINTS",
+        help="connectivity that may be lost against the reference, in points of 100; missed if the whole 95 %% interval "
+        "over the pictures lies above it (default: no limit; int8: 0.5)",
+    )  # fmt: skip
     parser.add_argument("--min-miou", type=float, metavar="X", help="dataset mIoU that must be reached, 0 to 1")
 
 
@@ -81,7 +90,31 @@ def limits(arguments: argparse.Namespace) -> Limits:
         "min_agreement": share(arguments.min_agreement),
         "max_miou_drop": share(arguments.max_drop),
         "min_miou": arguments.min_miou,
+        "max_connectivity_drop": share(arguments.max_connectivity_drop),
     }
+
+
+def add_device_access(parser: argparse.ArgumentParser) -> None:
+    """How a device that is not this machine is reached."""
+    add = parser.add_argument
+    add("--host", default="", metavar="USER@NAME[:PORT]", help="where the pi is (default: pi@raspberrypi.local)")
+    add("--trust-new-host", action="store_true", help="accept the host key of a machine that is met for the first time")
+    add("--offline", action="store_true", help="the device has no internet: fetch here what it needs, and push it")
+
+
+def device_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings of the flags that `add_device_access` added, and of those that only some commands have."""
+    from edgeseg.cli._output import note
+    from edgeseg.core.device import Settings
+
+    return Settings(
+        host=arguments.host,
+        offline=arguments.offline,
+        trust_new_host=arguments.trust_new_host,
+        governor=getattr(arguments, "governor", None) or "",
+        cool_to_c=getattr(arguments, "cool_to", None),
+        say=note,
+    )
 
 
 def add_rewrites(parser: argparse.ArgumentParser, *, tunable: bool = False) -> None:

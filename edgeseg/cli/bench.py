@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.cli import _bench_table, _flags, _output
+from edgeseg.cli import _bench_table, _flags, _output, _phones
+from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 
 if TYPE_CHECKING:
     from edgeseg.flows.bench.session import BenchRequest, BenchResult
@@ -51,6 +53,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--timeout", type=seconds, default=60.0, metavar="TIME", help="patience with a silent worker (default: 60s)")
     add("--out", type=Path, metavar="DIR", help="where results go (default: bench/results)")
+    add("--governor", metavar="NAME", help="clock governor while measuring, e.g. performance; put back afterwards")
+    add("--cool-to", type=float, metavar="C", help="wait until the device is no hotter than this before timing")
+    _flags.add_device_access(parser)
+    _phones.add(parser)
     _flags.add_data(parser, "40 synthetic portraits; none: no accuracy")
 
 
@@ -58,23 +64,21 @@ def run(arguments: argparse.Namespace) -> int:
     """``edgeseg bench``."""
     if arguments.self_test:
         return _self_test(arguments)
-    from edgeseg.flows.bench.session import bench
-
     code, documents = 0, []
-    for request in _requests(arguments):
-        with _bench_table.progress() as progress:
-            result = bench(request, progress=progress)
-        documents.append(result)
-        if not arguments.json:
-            _bench_table.show(result.summary)
-            _output.note(
-                f"{result.seconds:.0f} s, timing ended by {_WHY[result.summary.stopped]}; kept in {result.path}"
-            )
-        for row in result.summary.rows:
-            if row.failure is not None:
-                _output.complain(f"{row.variant.key}: {row.failure.reason}", row.failure.hint)
-                code = 3
-        if result.interrupted:
+    requests = _requests(arguments)
+    for request in requests:
+        interrupted = False
+        try:
+            for result in _measured(request, arguments):
+                documents.append(result)
+                code = _shown(result, arguments) or code
+                interrupted |= result.interrupted
+        except DeviceUnreachable as error:
+            if len(requests) == 1:
+                raise
+            _output.complain(error.message, error.hint)  # the other devices are measured all the same
+            code = error.exit_code
+        if interrupted:
             code = 130
             break
     if arguments.json:
@@ -82,10 +86,40 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
+def _shown(result: BenchResult, arguments: argparse.Namespace) -> int:
+    """Print a result; returns the exit code that it calls for."""
+    code = 0
+    if not arguments.json:
+        _bench_table.show(result.summary)
+        _output.note(f"{result.seconds:.0f} s, timing ended by {_WHY[result.summary.stopped]}; kept in {result.path}")
+    for row in result.summary.rows:
+        if row.failure is not None:
+            _output.complain(f"{row.variant.key}: {row.failure.reason}", row.failure.hint)
+            code = 3
+    if result.unreachable is not None:
+        _output.complain(result.unreachable.message, "the same command with --resume goes on")
+        code = result.unreachable.exit_code
+    return code
+
+
+def _measured(request: BenchRequest, arguments: argparse.Namespace) -> Iterator[BenchResult]:
+    """One result; of a device that comes by itself, one for each that came."""
+    from edgeseg import devices
+    from edgeseg.flows.bench.session import bench
+
+    if devices.arrives(request.device):
+        yield from _phones.measure(request, arguments)
+        return
+    with _bench_table.progress() as progress:
+        yield bench(request, progress=progress)
+
+
 _WHY = {
     "narrow": "narrow intervals",
     "budget": "the budget",
     "interrupted": "an interrupt (--resume goes on)",
+    "emulated": "nothing, because an emulator's time says nothing",
+    "connection lost": "a lost connection (--resume goes on)",
 }
 
 
@@ -117,10 +151,15 @@ def _requests(arguments: argparse.Namespace) -> list[BenchRequest]:
         given = getattr(arguments, flag)
         return given if given not in (None, []) else (getattr(suite, flag, None) or default)
 
+    devices = said("device", ("cpu",))
+    settings = _flags.device_settings(arguments)
+    if settings.host and len(devices) > 1:  # type: ignore[arg-type]
+        raise EdgesegError("--host says where one device is, and several are named", "--device pi,ssh://user@other")
     return [
         BenchRequest(
             artifacts=tuple(Path(str(one)) for one in said("artifacts", ())),  # type: ignore[attr-defined]
             device=name,
+            settings=settings,
             data=str(said("data", "sample")),
             mask_values=str(said("mask_values", "")),
             threads=tuple(said("threads", (1,))),  # type: ignore[arg-type]
@@ -133,7 +172,7 @@ def _requests(arguments: argparse.Namespace) -> list[BenchRequest]:
             resume=arguments.resume,
             command=arguments.command_line,
         )
-        for name in said("device", ("cpu",))  # type: ignore[attr-defined]
+        for name in devices  # type: ignore[attr-defined]
     ]
 
 

@@ -12,7 +12,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--install",
         metavar="NAME",
-        help="make the separate environment of a tool that pins other packages, e.g. paddle",
+        help="make the separate environment of a tool that pins other packages, e.g. paddle; or fetch the runtimes of "
+        "the page for phones: browser",
     )
 
 

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 from edgeseg.cli import _flags, _output
 
 if TYPE_CHECKING:
+    from edgeseg.flows.parity import Comparison
     from edgeseg.flows.quantize import QuantizeRequest, QuantizeResult
-
-MOSTLY_FLOAT = 0.5
-"""Below this share of integer multiply-accumulates an artifact is INT8 by name only."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +37,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add("--ranges", metavar="R", default="",
         help="minmax, p99.99, p99.9 or mse for every tensor (default: chosen by what it does to the mask)")  # fmt: skip
+    add("--io", choices=("float", "int8"), default="float",
+        help="input and output of a TFLite file; int8 comes with scale and zero point in the manifest (default: float)")  # fmt: skip
     add("--rank", action="store_true", help="show what each part of the network costs the mask")
     add("--recipe", type=Path, metavar="FILE", help="replay the recipe.json of an artifact; nothing is calibrated")
     add("--input-size", type=_flags.size, metavar="WxH", help="the network's input, width x height, e.g. 398x224")
@@ -80,7 +80,8 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
         reference = artifact if artifact.folder.name == manifest.REFERENCE else manifest.reference_of(artifact)
         checkpoint = reference.model_file
     target = arguments.target or (
-        {"nncf": ("openvino",), "dynamic": ("onnx",)}.get(arguments.method) or tuple(backends.names())
+        {"nncf": ("openvino",), "dynamic": ("onnx",)}.get(arguments.method)
+        or (("tflite",) if arguments.io == "int8" else tuple(backends.names()))
     )
     return QuantizeRequest(
         model=ModelRequest(
@@ -102,6 +103,7 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
         ranges=arguments.ranges,
         rank=arguments.rank,
         recipe=arguments.recipe,
+        io=arguments.io,
         command=arguments.command_line,
         rewrites=_flags.rewrites(arguments),
         raw_logits=arguments.raw_logits,
@@ -152,6 +154,7 @@ def document(result: QuantizeResult) -> dict[str, Any]:
                         "quantization": item.artifact.manifest.quantization,
                         "scores": item.comparison.scores,
                         "reference": item.comparison.reference,
+                        "connectivity_loss": item.comparison.connectivity_loss,
                     }
                     if item.artifact is not None and item.comparison is not None
                     else {}
@@ -164,6 +167,8 @@ def document(result: QuantizeResult) -> dict[str, Any]:
 
 def table(result: QuantizeResult) -> None:
     """One line an artifact on stdout."""
+    from edgeseg.flows.bench.integers import LEAST_SHARE
+
     rows = _output.Table(
         "artifact", "where", "seconds>", "MB>", "int8>", "mIoU>", "lost>", "connectivity lost>", "pixels that agree>",
         "pictures", title=f"calibrated in {result.calibration_seconds:.1f} s",
@@ -183,8 +188,8 @@ def table(result: QuantizeResult) -> None:
             str(item.artifact.folder),
             f"{item.seconds:.1f}",
             f"{item.artifact.size_bytes / 1e6:.2f}",
-            f"{100 * share:.1f} %" + (" (mostly float: not faster)" if share < MOSTLY_FLOAT else ""),
-            *_figures(comparison.scores, comparison.reference),
+            f"{100 * share:.1f} %" + (" (mostly float: not faster)" if share < LEAST_SHARE else ""),
+            *_figures(comparison),
             f"{100 * (1 - comparison.agreement.flipped_share):.3f} %",
             f"{parity.images} {'synthetic' if parity.synthetic else 'of ' + parity.data}",
             state="good" if comparison.passed else "bad",
@@ -192,13 +197,14 @@ def table(result: QuantizeResult) -> None:
     rows.show()
 
 
-def _figures(scores: Any, reference: Any) -> list[str]:
+def _figures(comparison: Comparison) -> list[str]:
+    scores, reference, lost = comparison.scores, comparison.reference, comparison.connectivity_loss
     if scores is None or reference is None:
         return ["-"] * 3
-    lost = "-"
-    if scores.connectivity is not None and reference.connectivity is not None:
-        lost = f"{100 * (reference.connectivity - scores.connectivity):.2f}"
-    return [f"{scores.miou:.4f}", f"{100 * (reference.miou - scores.miou):.2f}", lost]
+    pieces = "-"
+    if lost is not None:
+        pieces = f"{100 * lost.value:.2f} [{100 * lost.low:.2f} … {100 * lost.high:.2f}]"
+    return [f"{scores.miou:.4f}", f"{100 * (reference.miou - scores.miou):.2f}", pieces]
 
 
 def ranking(result: QuantizeResult) -> None:

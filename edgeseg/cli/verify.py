@@ -21,6 +21,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="HTML file for the worst pictures (default: verify-<model>.html; with --json only if named)",
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU cores to use (default: all)")
+    parser.add_argument("--device", default="", metavar="NAME", help="where the artifacts run (default: here)")
+    _flags.add_device_access(parser)
     _flags.add_data(parser, "40 synthetic portraits")
     _flags.add_gates(parser)
 
@@ -39,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         **_flags.limits(arguments),
         threads=arguments.threads,
         gallery=gallery,
+        device=arguments.device,
+        settings=_flags.device_settings(arguments),
     )
     with _output.Progress("comparing masks") as progress:
         result = verify(request, progress=progress)
@@ -80,6 +84,7 @@ def document(result: VerifyResult) -> dict[str, Any]:
                 "agreement": comparison.agreement,
                 "scores": comparison.scores,
                 "reference": comparison.reference,
+                "connectivity_loss": comparison.connectivity_loss,
             }
             for comparison in result.comparisons
         ],

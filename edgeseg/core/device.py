@@ -6,9 +6,10 @@ Scheduling, statistics and records know nothing of how that is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Optional, Protocol
 
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import EdgesegError
@@ -18,6 +19,37 @@ from edgeseg.core.measurement import Answer, Hello
 
 class WorkerLost(EdgesegError):
     """A worker crashed, hung or answered rubbish; it has been ended."""
+
+    usual_hint = "try it with one artifact; --timeout gives it longer; edgeseg device clean NAME sets a board up anew"
+
+
+class ConnectionLost(WorkerLost):
+    """The way to the device broke, not the worker: what it was asked can be asked again once the device answers."""
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked of a device; each takes what applies to it.
+
+    Attributes:
+        host: Where it is, ``user@name[:port]``; empty: as the name and the definitions say.
+        offline: The device has no internet: what it needs is fetched here and pushed.
+        trust_new_host: Accept and remember the host key of a device that is met for the first time.
+        governor: Clock governor while the device is in use; empty: it is left alone.
+        cool_to_c: Wait until it is no hotter than this before timing; None: no waiting.
+        say: Told what takes long, a line each.
+    """
+
+    host: str = ""
+    offline: bool = False
+    trust_new_host: bool = False
+    governor: str = ""
+    cool_to_c: Optional[float] = None
+    say: Callable[[str], None] = _silent
 
 
 class Worker(Protocol):
@@ -73,4 +105,8 @@ class Device(Protocol):
             DeviceUnreachable: It does not answer.
             WorkerLost: The worker did not start.
         """
+        ...
+
+    def close(self) -> None:
+        """Let go of it: end connections, put back what was changed for the measuring; safe to call twice."""
         ...

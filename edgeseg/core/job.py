@@ -55,7 +55,7 @@ class Command:
 
     Attributes:
         do: ``load`` an item (again: the old session is closed first), ``measure`` a slice of runs, ``masks``: answer
-            the mask of each frame, ``close`` an item.
+            the mask of each frame, ``close`` an item; ``probe``: answer how the device is now.
         item: Its key.
         runs: `measure`: timed runs of the network.
         warmups: `measure`: runs before them, timed apart.
@@ -63,7 +63,7 @@ class Command:
         frames: `masks`: ``.npy`` files on the device.
     """
 
-    do: Literal["load", "measure", "masks", "close"]
+    do: Literal["load", "measure", "masks", "close", "probe"]
     item: str
     runs: int = 1
     warmups: int = 1

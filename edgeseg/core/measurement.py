@@ -20,6 +20,7 @@ class Conditions:
         frequency_mhz: Clock of the fastest core.
         temperature_c: The hottest of the sensors that belong to the CPU.
         throttled: Whether the device says that it holds its clock down.
+        throttle_flags: The bits of a Raspberry Pi's ``get_throttled``; `edgeseg.core.throttling` reads them.
         background: Share of all cores' time that other processes took during the slice, 0 to 1.
         preemptions: How often the worker was made to wait for others during the slice.
     """
@@ -28,6 +29,7 @@ class Conditions:
     frequency_mhz: Optional[float] = None
     temperature_c: Optional[float] = None
     throttled: Optional[bool] = None
+    throttle_flags: Optional[int] = None
     background: Optional[float] = None
     preemptions: Optional[int] = None
 
@@ -37,11 +39,14 @@ class Hello:
     """A worker is ready for commands."""
 
     device: dict[str, str]
-    """What the device is: `cpu`, `cores`, `memory_bytes`, `system`, `machine`, and `board` where there is one."""
+    """What the device is: `cpu`, `cores`, `memory_bytes`, `system`, `machine`; `board`, `soc` and `core` where there are such,
+    and `id` where many devices of a kind may come."""
     software: dict[str, str]
     """Versions: `python`, `numpy`, `edgeseg`."""
     governor: Optional[str] = None
     conditions: Conditions = Conditions()
+    emulated: bool = False
+    """Whether this is a stand-in whose time means nothing."""
     kind: Literal["hello"] = "hello"
     schema_version: int = 1
 
@@ -82,6 +87,8 @@ class Slice:
         finish_ns: Output tensor to mask, at the frame's size.
         conditions: How the device was meanwhile.
         peak_bytes: Peak resident memory of the worker so far.
+        batch: Each of `infer_ns` is the mean of so many consecutive runs: more than one where the device's clock is
+            too coarse for a single run.
     """
 
     item: str
@@ -91,6 +98,7 @@ class Slice:
     finish_ns: tuple[int, ...]
     conditions: Conditions = Conditions()
     peak_bytes: Optional[int] = None
+    batch: int = 1
     kind: Literal["slice"] = "slice"
 
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import IO, Optional
 
 from edgeseg.core.errors import EdgesegError
 
@@ -54,6 +54,7 @@ def run(
     timeout_s: float,
     cwd: Optional[Path] = None,
     variables: Optional[Mapping[str, str]] = None,
+    stdin: Optional[IO[bytes]] = None,
 ) -> Finished:
     """Run a program to its end, in a process group of its own.
 
@@ -62,6 +63,7 @@ def run(
         timeout_s: The whole group is killed after so many seconds.
         cwd: Its working folder; ours if None.
         variables: Its whole environment; ours if None.
+        stdin: An open file that it reads; nothing if None.
 
     Raises:
         Timeout: The limit passed.
@@ -69,7 +71,7 @@ def run(
     """
     child = subprocess.Popen(
         list(command),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=cwd,

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 from edgeseg.core import plugins
-from edgeseg.core.device import Device
+from edgeseg.core.device import Device, Settings
+from edgeseg.core.errors import EdgesegError, unknown
+from edgeseg.devices import _definitions
 
 PACKAGE = "edgeseg.devices"
 
 
-def load(name: str) -> Device:
+def load(name: str, settings: Settings = Settings()) -> Device:
     """The device of that name.
 
+    Args:
+        name: A plug-in's name, with what it wants to know after a colon (``ssh://pi@kitchen.local``), or a name of
+            the user's own from ``devices.toml``.
+        settings: What the user asked of it.
+
     Raises:
-        EdgesegError: There is none; the known ones are listed.
+        EdgesegError: There is none; the known ones are listed. Or it is one that comes by itself.
     """
-    device: Device = plugins.load(PACKAGE, name).DEVICE
+    plugin, _, detail = name.partition(":")
+    own = _definitions.read()
+    if plugin not in names():
+        if name not in own:
+            raise unknown("device", name, {*names(), *own})
+        plugin, _, detail = own[name].partition(":")
+    if arrives(plugin):
+        raise EdgesegError(
+            f"{name} is no device to go to: phones come by themselves", f"edgeseg bench --device {plugin}"
+        )
+    module = plugins.load(PACKAGE, plugin)
+    make = getattr(module, "device", None)
+    device: Device = make(name, detail, settings) if make else module.DEVICE
     return device
+
+
+def arrives(name: str) -> bool:
+    """Whether devices of that name come by themselves, one or several, to a `Reception`."""
+    return name in names() and hasattr(plugins.load(PACKAGE, name), "RECEPTION")
 
 
 def names() -> list[str]:

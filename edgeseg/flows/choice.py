@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from edgeseg.data.preprocess import resize_nearest, scores
 from edgeseg.flows.calibration import Material
 from edgeseg.flows.parity import Gate
 from edgeseg.metrics.confusion import confusion, mean_iou
-from edgeseg.quantization import placement, ranges, selection
+from edgeseg.metrics.connectivity import connectivity, paired_loss
+from edgeseg.quantization import equalisation, placement, ranges, selection
 from edgeseg.quantization.placement import Placement
 from edgeseg.quantization.ranges import Watched
 from edgeseg.quantization.recipe import QuantizationRecipe, Range, Ranked
@@ -25,8 +26,11 @@ from edgeseg.quantization.simulation import Simulation, session_of
 if TYPE_CHECKING:
     import onnx
 
-TRIAL_IMAGES = 6
-"""Pictures on which the ranges are chosen; a few hundred thousand pixels."""
+TRIAL_IMAGES = 16
+"""Pictures on which the ranges are chosen: fewer, and the choice fits them and no others."""
+
+JUDGED_IMAGES = 32
+"""Pictures on which mIoU and connectivity are judged: one island more or less moves the connectivity of a whole picture."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def choose(
     rank: bool = False,
     say: Callable[[str], None],
 ) -> Choice:
-    """Watch the float network, choose ranges, and look for layers that have to stay in float if the mask needs it.
+    """Equalise the float network and watch it, choose ranges, and look for layers that the mask needs in float.
 
     Args:
         model: fp32, cleaned, of opset 13 or newer.
@@ -60,8 +64,8 @@ def choose(
         rank: Measure every part's effect, also when nothing has to be mended.
         say: Told what is being done.
     """
-    everything = placement.place(model)
     say(f"watching the float network on {material.count} pictures")
+    everything, multiplied = _equalised(placement.place(model), spec, material)
     seen = ranges.watch(everything, ({spec.input_name: tensor} for _, tensor, _ in material.stream()), material.count)
     simulation = Simulation(everything, seen)
     trial = [material.read(index) for index in material.spread(TRIAL_IMAGES)]
@@ -72,9 +76,8 @@ def choose(
     say("choosing ranges by the mask")
     only = next((one for one in ranges.METHODS if one == method), None)
     chosen = selection.choose_ranges(everything, seen, simulation, feeds, flips, only=only)
-    drop = _dropped([mask for _, _, mask in trial], expected, spec)
-    now = drop([simulation.run(feed, chosen.scales, frozenset()) for feed in feeds])
-    missed = now > gate.max_miou_drop or chosen.error > 1 - gate.min_agreement
+    judged = Judged.of([material.read(index) for index in material.spread(JUDGED_IMAGES)], plain, spec, gate)
+    missed = chosen.error > 1 - gate.min_agreement or judged.share(simulation, chosen.scales, frozenset()) > 1.0
     effects: tuple[selection.Effect, ...] = ()
     floating: frozenset[str] = frozenset()
     if missed or rank:
@@ -82,14 +85,14 @@ def choose(
         effects = selection.rank(everything, simulation, chosen.scales, feeds, flips)
     if missed:
         say("looking for the layers that have to stay in float")
-        # Both gates in one number: the share of what is allowed.
-        allowed_flips, allowed_drop = max(1 - gate.min_agreement, 1e-9), max(gate.max_miou_drop, 1e-9)
+        allowed_flips = max(1 - gate.min_agreement, 1e-9)
 
-        def worse(outputs: Sequence[Array]) -> float:
-            return max(flips(outputs) / allowed_flips, drop(outputs) / allowed_drop)
+        def worse(floats: frozenset[str]) -> float:
+            outputs = [simulation.run(feed, chosen.scales, floats) for feed in feeds]
+            return max(flips(outputs) / allowed_flips, judged.share(simulation, chosen.scales, floats))
 
-        # The trial pictures are few: three quarters of what is allowed leaves room for the others.
-        parts, _ = selection.keep_in_float(simulation, chosen.scales, feeds, worse, effects, 0.75)
+        # The pictures are few: three quarters of what is allowed leaves room for the others.
+        parts, _ = selection.keep_in_float(worse, effects, 0.75)
         floating = selection.layers_of(everything, parts)
     written = QuantizationRecipe(
         model=spec.name,
@@ -105,6 +108,7 @@ def choose(
             layer.name: tuple(round(float(mean), 7) for mean in seen[layer.source].means) for layer in everything.layers
         },
         error=chosen.error,
+        factors=multiplied,
     )
     return replay(model, written)  # from what is written, so that a replay makes the same file
 
@@ -112,6 +116,8 @@ def choose(
 def replay(model: onnx.ModelProto, given: QuantizationRecipe) -> Choice:
     """A recipe on a graph. It has a range for everything, so layers may be put into and taken out of `floating`."""
     everything = placement.place(model)
+    if given.factors:
+        everything = placement.place(equalisation.apply(everything, _arrays(given.factors)))
     scales = {one.tensor: Scale(one.step, one.zero) for one in given.ranges}
     missing = [group.name for group in everything.groups if group.name not in scales]
     if missing:
@@ -119,7 +125,7 @@ def replay(model: onnx.ModelProto, given: QuantizationRecipe) -> Choice:
             f"the recipe has no range for the tensor {missing[0]!r}",
             "it is of another network, or of another input size",
         )
-    placed = placement.place(model, floating=given.floating) if given.floating else everything
+    placed = placement.place(everything.model, floating=given.floating) if given.floating else everything
     found = selection.carried(scales, everything, placed)
     seen = {
         layer.source: Watched(0.0, 0.0, np.empty(0), np.array(given.means[layer.name]))
@@ -127,6 +133,22 @@ def replay(model: onnx.ModelProto, given: QuantizationRecipe) -> Choice:
         if layer.name in given.means
     }
     return Choice(placed, found, seen, given)
+
+
+def _equalised(
+    everything: Placement, spec: ModelSpec, material: Material
+) -> tuple[Placement, dict[str, tuple[float, ...]]]:
+    """The placement of the equalised network, and the factors as they are written down."""
+    feeds = ({spec.input_name: tensor} for _, tensor, _ in material.stream())
+    found = equalisation.factors(everything, ranges.watch(everything, feeds, material.count))
+    written = {name: tuple(round(float(one), 5) for one in values) for name, values in found.items()}
+    if not written:
+        return everything, written
+    return placement.place(equalisation.apply(everything, _arrays(written))), written
+
+
+def _arrays(given: Mapping[str, Sequence[float]]) -> dict[str, Array]:
+    return {name: np.array(values, np.float64) for name, values in given.items()}
 
 
 def _labels(output: Array, spec: ModelSpec) -> Array:
@@ -147,23 +169,61 @@ def _flipped(expected: Sequence[Array], spec: ModelSpec) -> selection.Judge:
     return judge
 
 
-def _dropped(truths: Sequence[Array | None], expected: Sequence[Array], spec: ModelSpec) -> selection.Judge:
-    """mIoU lost against float; nothing where there is no ground truth, because then the flipped pixels say it all."""
-    if any(truth is None for truth in truths):
-        return lambda outputs: 0.0
-    classes = max(2, spec.output_channels, len(spec.classes))
-    size = expected[0].shape
-    reals = [resize_nearest(truth, *size) for truth in truths if truth is not None]
+@dataclass(frozen=True)
+class Judged:
+    """Pictures with ground truth on which mIoU and connectivity are compared with those of the float network.
 
-    def miou(labels: Sequence[Array]) -> float:
-        matrix = np.zeros((classes, classes), np.int64)
-        for real, label in zip(reals, labels, strict=True):
-            matrix += confusion(real, label.astype(np.uint8), classes)
+    Attributes:
+        feeds: The network's inputs; none where there is no ground truth, because then the flipped pixels say it all.
+        truths: [H, W] of each, at the network's own resolution.
+        floats: The float network's masks.
+        spec: The network's spec.
+        gate: What may be lost.
+    """
+
+    feeds: tuple[dict[str, Array], ...]
+    truths: tuple[Array, ...]
+    floats: tuple[Array, ...]
+    spec: ModelSpec
+    gate: Gate
+
+    @classmethod
+    def of(cls, pictures: Sequence[tuple[str, Array, Array | None]], plain: Any, spec: ModelSpec, gate: Gate) -> Judged:
+        """With the masks of `plain`, a session of the float network."""
+        if any(truth is None for _, _, truth in pictures):
+            return cls((), (), (), spec, gate)
+        feeds = tuple({spec.input_name: tensor} for _, tensor, _ in pictures)
+        floats = tuple(_labels(plain.run([spec.output_name], feed)[0], spec).astype(np.uint8) for feed in feeds)
+        truths = [truth for _, _, truth in pictures if truth is not None]
+        reals = tuple(resize_nearest(truth, *mask.shape) for truth, mask in zip(truths, floats, strict=True))
+        return cls(feeds, reals, floats, spec, gate)
+
+    def share(self, simulation: Simulation, scales: Mapping[str, Scale], floating: frozenset[str]) -> float:
+        """The largest share of what may be lost that is lost: of mIoU, or of connectivity as far as it is beyond chance."""
+        if not self.feeds:
+            return 0.0
+        outputs = [simulation.run(feed, scales, floating) for feed in self.feeds]
+        masks = [_labels(output, self.spec).astype(np.uint8) for output in outputs]
+        drop = self._miou(self.floats) - self._miou(masks)
+        share = drop / max(self.gate.max_miou_drop, 1e-9)
+        allowed = self.gate.max_connectivity_drop
+        if allowed is not None:
+            pairs = [
+                (before, after)
+                for real, said, mask in zip(self.truths, self.floats, masks, strict=True)
+                if (before := connectivity(real, said, self._classes)) is not None
+                and (after := connectivity(real, mask, self._classes)) is not None
+            ]
+            lost = paired_loss(pairs)
+            share = max(share, lost.low / max(allowed, 1e-9)) if lost is not None else share
+        return max(0.0, share)
+
+    @property
+    def _classes(self) -> int:
+        return max(2, self.spec.output_channels, len(self.spec.classes))
+
+    def _miou(self, masks: Sequence[Array]) -> float:
+        matrix = np.zeros((self._classes, self._classes), np.int64)
+        for real, mask in zip(self.truths, masks, strict=True):
+            matrix += confusion(real, mask, self._classes)
         return mean_iou(matrix)
-
-    best = miou(expected)
-
-    def judge(outputs: Sequence[Array]) -> float:
-        return max(0.0, best - miou([_labels(output, spec) for output in outputs]))
-
-    return judge

@@ -10,12 +10,18 @@ from dataclasses import dataclass
 
 from edgeseg import __version__, backends, checkpoints
 from edgeseg.backends.tflite import fallback as onnx2tf
-from edgeseg.core import environments, plugins
+from edgeseg.core import environments, npm, plugins
 from edgeseg.core.environments import Environment
 from edgeseg.core.errors import unknown
+from edgeseg.core.npm import Bundle
+from edgeseg.devices import pi_emulated
+from edgeseg.devices.browser.runtimes import BUNDLE
 
 TOOLS = (onnx2tf.ENVIRONMENT,)
 """Separate environments that are no checkpoint format."""
+
+STAND_IN = "pi-emulated"
+"""The device that has to be installed before it can be used."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        kind: ``edgeseg``, ``backend``, ``checkpoint`` or ``tool``.
+        kind: ``edgeseg``, ``backend``, ``checkpoint``, ``tool`` or ``device``.
         name: Which one.
         ready: Whether it can be used now.
         detail: Version, or what is missing.
@@ -47,12 +53,15 @@ def doctor() -> list[Check]:
     for name in checkpoints.formats():
         checks.append(_checkpoint(name))
     checks.extend(_environment("tool", tool.name, tool) for tool in TOOLS)
+    checks.append(_stand_in())
+    checks.append(_browser())
     return checks
 
 
-def installable() -> dict[str, Environment]:
-    """The environments that ``doctor --install`` can make, by name."""
-    found = {tool.name: tool for tool in TOOLS}
+def installable() -> dict[str, Environment | Bundle]:
+    """What ``doctor --install`` can fetch, by name."""
+    found: dict[str, Environment | Bundle] = {tool.name: tool for tool in TOOLS}
+    found[BUNDLE.name] = BUNDLE
     for name in checkpoints.formats():
         environment = getattr(plugins.load(checkpoints.__name__, name), "ENVIRONMENT", None)
         if environment is not None:
@@ -61,7 +70,7 @@ def installable() -> dict[str, Environment]:
 
 
 def install(name: str, *, say: Callable[[str], None]) -> str:
-    """Make one of the separate environments.
+    """Make one of the separate environments or the stand-in of a Pi, or fetch the runtimes of the page.
 
     Returns:
         Its folder.
@@ -70,9 +79,14 @@ def install(name: str, *, say: Callable[[str], None]) -> str:
         EdgesegError: Nothing of that name can be installed, or the installation failed.
     """
     known = installable()
+    if name == STAND_IN:
+        return str(pi_emulated.install(say))
     if name not in known:
-        raise unknown("thing to install", name, known)
-    return str(environments.install(known[name], say=say))
+        raise unknown("thing to install", name, {*known, STAND_IN})
+    wanted = known[name]
+    if isinstance(wanted, Bundle):
+        return str(npm.install(wanted, say=say))
+    return str(environments.install(wanted, say=say))
 
 
 def _package(kind: str, name: str, package: str, extra: str) -> Check:
@@ -94,11 +108,29 @@ def _checkpoint(name: str) -> Check:
     return Check("checkpoint", name, True, "built in")
 
 
+def _browser() -> Check:
+    """The device `browser`: its packages, then the runtimes of its page."""
+    for package in ("aiohttp", "cryptography", "segno"):
+        check = _package("device", "browser", package, "browser")
+        if not check.ready:
+            return check
+    if not npm.is_installed(BUNDLE):
+        return Check("device", "browser", False, f"needs its runtimes, {BUNDLE.download}", BUNDLE.install_command)
+    return Check("device", "browser", True, f"runtimes {npm.folder(BUNDLE)}")
+
+
 def _environment(kind: str, name: str, environment: Environment) -> Check:
     if environments.is_installed(environment):
         return Check(kind, name, True, f"environment {environments.folder(environment)}")
     size = f", {environment.download}" if environment.download else ""
     return Check(kind, name, False, f"needs an environment of its own{size}", environment.install_command)
+
+
+def _stand_in() -> Check:
+    place = pi_emulated.installed()
+    if place is not None:
+        return Check("device", STAND_IN, True, f"root folder {place}")
+    return Check("device", STAND_IN, False, "needs a root folder of its own, 250 MB", pi_emulated.INSTALL_COMMAND)
 
 
 def _version(package: str) -> str:

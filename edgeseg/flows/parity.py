@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from edgeseg.core.arrays import Array
 from edgeseg.data.dataset import Sample, ahead
 from edgeseg.data.predictor import Predictor
+from edgeseg.metrics.connectivity import paired_loss
+from edgeseg.metrics.latency import Interval
 from edgeseg.metrics.quality import (
     Agreement,
     AgreementScores,
@@ -31,15 +33,18 @@ class Gate:
         min_agreement: Share of pixels that have the reference's class.
         max_miou_drop: How much dataset mIoU may be lost against the reference; only with ground-truth masks.
         min_miou: Dataset mIoU of the artifact itself; only with ground-truth masks.
+        max_connectivity_drop: How much connectivity may be lost against the reference; missed only if the whole
+            interval over the pictures lies above it, because single islands make it a noisy figure.
     """
 
     min_agreement: float = 0.999
     max_miou_drop: float = 0.001
     min_miou: float | None = None
+    max_connectivity_drop: float | None = None
 
 
 FLOAT_GATE = Gate()
-INT8_GATE = Gate(min_agreement=0.99, max_miou_drop=0.003)
+INT8_GATE = Gate(min_agreement=0.99, max_miou_drop=0.003, max_connectivity_drop=0.005)
 """Less than for fp32: every pixel on the border of a mask hangs on the last bits."""
 
 
@@ -49,6 +54,7 @@ def gate_for(
     min_agreement: float | None = None,
     max_miou_drop: float | None = None,
     min_miou: float | None = None,
+    max_connectivity_drop: float | None = None,
 ) -> Gate:
     """The gate of a precision, with what a user wants otherwise; shares of 1."""
     usual = INT8_GATE if precision == "int8" else FLOAT_GATE
@@ -56,6 +62,7 @@ def gate_for(
         usual.min_agreement if min_agreement is None else min_agreement,
         usual.max_miou_drop if max_miou_drop is None else max_miou_drop,
         min_miou,
+        usual.max_connectivity_drop if max_connectivity_drop is None else max_connectivity_drop,
     )
 
 
@@ -80,7 +87,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An artifact beside its reference over a data set; None = not measured."""
+    """An artifact beside its reference over a data set; None = not measured.
+
+    `connectivity_loss` is the reference's connectivity minus the artifact's, with its interval over the pictures.
+    """
 
     name: str
     agreement: AgreementScores
@@ -88,6 +98,7 @@ class Comparison:
     reference: QualityScores | None
     failures: tuple[str, ...]
     worst: tuple[Compared, ...] = field(repr=False)
+    connectivity_loss: Interval | None = None
 
     @property
     def passed(self) -> bool:
@@ -209,12 +220,15 @@ class _Tally:
         self._keep = keep_worst
         self._worst: list[tuple[float, float, int, Compared]] = []
         self._seen = 0
+        self._connectivity: list[tuple[float, float]] = []
 
     def add(self, judged: _Judged) -> None:
         self._agreement.add(judged.agreement)
         if judged.quality is not None and judged.reference is not None:
             self._quality.add(judged.quality)
             self._reference.add(judged.reference)
+            if judged.reference.connectivity is not None and judged.quality.connectivity is not None:
+                self._connectivity.append((judged.reference.connectivity, judged.quality.connectivity))
         self._seen += 1
         rank = (judged.compared.flipped_share, -(judged.compared.miou or 0.0), -self._seen)
         if len(self._worst) < self._keep:
@@ -227,11 +241,17 @@ class _Tally:
         assert agreement is not None, "a data set has at least one picture"
         scores, reference = self._quality.scores(), self._reference.scores()
         worst = tuple(entry[-1] for entry in sorted(self._worst, key=lambda entry: entry[:3], reverse=True))
-        return Comparison(self._name, agreement, scores, reference, _missed(gate, agreement, scores, reference), worst)
+        lost = paired_loss(self._connectivity)
+        failures = missed(gate, agreement, scores, reference, lost)
+        return Comparison(self._name, agreement, scores, reference, failures, worst, lost)
 
 
-def _missed(
-    gate: Gate, agreement: AgreementScores, scores: QualityScores | None, reference: QualityScores | None
+def missed(
+    gate: Gate,
+    agreement: AgreementScores,
+    scores: QualityScores | None,
+    reference: QualityScores | None,
+    lost: Interval | None,
 ) -> tuple[str, ...]:
     """The gates that were missed, as sentences with the figures. A NaN never passes."""
     missed = []
@@ -256,6 +276,12 @@ def _missed(
         drop = reference.miou - scores.miou
         if not drop <= gate.max_miou_drop:
             missed.append(f"mIoU fell by {100 * drop:.2f} points, the gate is {100 * gate.max_miou_drop:.2f}")
+    allowed = gate.max_connectivity_drop
+    if allowed is not None and lost is not None and not lost.low <= allowed:
+        missed.append(
+            f"connectivity fell by {100 * lost.value:.2f} points [{100 * lost.low:.2f} … {100 * lost.high:.2f}], "
+            f"the gate is {100 * allowed:.2f}"
+        )
     if gate.min_miou is not None:
         if scores is None:
             missed.append("a mIoU is asked for, but the pictures have no ground-truth masks")

@@ -84,7 +84,8 @@ def _section(rows: Sequence[Latest], skipped: list[str]) -> page.Section:
     flips = dict.fromkeys(sentence for one in rows for sentence in one.summary.flips)
     return page.Section(
         device=session.device,
-        title=session.hello.device.get("board") or session.hello.device.get("cpu", session.device),
+        title=(session.hello.device.get("board") or session.hello.device.get("cpu", session.device))
+        + (", emulated: masks only" if session.emulated else ""),
         facts=_facts(rows),
         lines=lines,
         frontier=on,
@@ -140,6 +141,7 @@ def _facts(rows: Sequence[Latest]) -> tuple[tuple[str, str], ...]:
     facts = [
         ("processor", about.get("cpu", "")),
         ("board", about.get("board", "")),
+        ("core type", " ".join(about[key] for key in ("soc", "core") if key in about)),
         ("cores", about.get("cores", "")),
         ("memory", f"{int(memory) / 2**30:.1f} GiB" if memory else ""),
         ("system", f"{about.get('system', '')} {about.get('machine', '')}".strip()),
@@ -149,7 +151,8 @@ def _facts(rows: Sequence[Latest]) -> tuple[tuple[str, str], ...]:
         ("load at the start", f"{now.load:.2f}" if now.load is not None else "not told"),
         ("background", _background(rows)),
         ("runtimes", ", ".join(runtimes)),
-        ("Python, numpy", f"{session.hello.software.get('python')}, {session.hello.software.get('numpy')}"),
+        ("Python, numpy", ", ".join(filter(None, map(session.hello.software.get, ("python", "numpy"))))),
+        ("browser", about.get("browser", "")),
         ("pictures", _pictures_fact(rows)),
         ("measured", ", ".join(dict.fromkeys(one.summary.session.started for one in rows))),
         ("edgeseg", session.hello.software.get("edgeseg", "")),

@@ -11,11 +11,13 @@ from pathlib import Path
 from edgeseg import backends
 from edgeseg.backends import onnx as onnx_backend
 from edgeseg.core import manifest
+from edgeseg.core.device import Settings
 from edgeseg.core.errors import ArtifactError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
 from edgeseg.data.predictor import Predictor
 from edgeseg.flows.parity import Comparison, Gate, Lane, compare, gate_for, plan_lanes
+from edgeseg.flows.verify_device import verify_there
 from edgeseg.report import gallery
 
 GALLERY_IMAGES = 12
@@ -33,8 +35,11 @@ class VerifyRequest:
             has to reach, as for `max_miou_drop`.
         max_miou_drop: Dataset mIoU that may be lost against the reference.
         min_miou: Dataset mIoU that must be reached.
+        max_connectivity_drop: Connectivity that may be lost against the reference.
         threads: CPU cores to use; 0 for all.
         gallery: HTML file to write the worst pictures to; None for none.
+        device: Where the artifacts run; empty: in this process.
+        settings: What was asked of that device.
     """
 
     artifacts: tuple[Path, ...]
@@ -43,8 +48,11 @@ class VerifyRequest:
     min_agreement: float | None = None
     max_miou_drop: float | None = None
     min_miou: float | None = None
+    max_connectivity_drop: float | None = None
     threads: int = 0
     gallery: Path | None = None
+    device: str = ""
+    settings: Settings = Settings()
 
 
 @dataclass(frozen=True)
@@ -79,12 +87,28 @@ def verify(
 
     Raises:
         ArtifactError: An artifact or the reference is missing or damaged, or the artifacts have several references.
+        DeviceUnreachable: The device does not answer.
         DataError: The pictures cannot be used.
     """
     artifacts = [manifest.read(folder) for folder in request.artifacts]
     reference = _common_reference(artifacts)
     classes = max(2, reference.manifest.spec.output_channels)
     dataset = open_dataset(request.data, mask_values=request.mask_values, classes=classes)
+    keep_worst = GALLERY_IMAGES if request.gallery else 0
+    if request.device:
+        started = time.perf_counter()
+        say(f"making masks on {request.device}")
+        comparisons = verify_there(
+            artifacts,
+            load_reference(reference, threads=request.threads),
+            dataset,
+            device=request.device,
+            settings=request.settings,
+            gates=[_gate(request, artifact) for artifact in artifacts],
+            keep_worst=keep_worst,
+            step=lambda done: progress(done, len(dataset)),
+        )
+        return _finished(request, dataset, comparisons, started)
     lanes_wanted, threads = plan_lanes(request.threads)
     done = 0
 
@@ -109,10 +133,16 @@ def verify(
             len(dataset),
             lanes,
             gates=[_gate(request, artifact) for artifact in artifacts],
-            keep_worst=GALLERY_IMAGES if request.gallery else 0,
+            keep_worst=keep_worst,
             step=step,
         )
-        seconds = time.perf_counter() - started
+        return _finished(request, dataset, comparisons, started)
+
+
+def _finished(
+    request: VerifyRequest, dataset: Dataset, comparisons: Sequence[Comparison], started: float
+) -> VerifyResult:
+    seconds = time.perf_counter() - started
     if request.gallery is not None:
         gallery.write(request.gallery, dataset.name, [_section(comparison) for comparison in comparisons])
     return VerifyResult(dataset, tuple(comparisons), seconds, request.gallery)
@@ -124,6 +154,7 @@ def _gate(request: VerifyRequest, artifact: Artifact) -> Gate:
         min_agreement=request.min_agreement,
         max_miou_drop=request.max_miou_drop,
         min_miou=request.min_miou,
+        max_connectivity_drop=request.max_connectivity_drop,
     )
 
 

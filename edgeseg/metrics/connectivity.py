@@ -11,9 +11,12 @@ lose connectivity: by torn holes, by islands, by a torn-off hand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgeseg.core.arrays import Array
+from edgeseg.metrics.latency import Interval, bootstrap_mean
 
 
 def class_connectivity(truth: Array, predicted: Array) -> float | None:
@@ -83,3 +86,18 @@ def connectivity(truth: Array, predicted: Array, classes: int, *, ignore: int = 
     values = [class_connectivity(truth == index, predicted == index) for index in range(classes)]
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
+
+
+def paired_loss(pairs: Sequence[tuple[float, float]]) -> Interval | None:
+    """Connectivity lost from one set of masks to another on the same pictures.
+
+    An island at the threshold comes or goes with the last bits and moves its whole picture, so the loss of few pictures
+    is chance to a large part; its interval says to which.
+
+    Args:
+        pairs: (before, after) of each picture.
+
+    Returns:
+        Mean loss with its 95 % bootstrap interval over pictures; None for fewer than two.
+    """
+    return bootstrap_mean([before - after for before, after in pairs])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeseg.core import throttling
 from edgeseg.core.measurement import Conditions
 from edgeseg.metrics.latency import MIN_LOADS, Latency
 
@@ -105,6 +106,24 @@ def check(
     return tuple(found)
 
 
+def throttle_labels(conditions: Sequence[Conditions], before: Conditions) -> tuple[Label, ...]:
+    """Whether the device held its clock down, or had too little power, during a run.
+
+    Args:
+        conditions: Of each round's slice.
+        before: When the session began; a Raspberry Pi remembers what has happened since it was started.
+    """
+    flags = [one.throttle_flags for one in conditions if one.throttle_flags is not None]
+    first = before.throttle_flags or 0
+    names = dict.fromkeys(name for value in flags for name in throttling.came_on(first, value))
+    advice = "cool it, or give it a stronger power supply"
+    if names:
+        return (Label("throttled", f"{', '.join(names)} (get_throttled {first:#x}, then {flags[-1]:#x})", advice),)
+    if any(one.throttled for one in conditions):
+        return (Label("throttled", "the processor held its clock down", advice),)
+    return ()
+
+
 def _unsteady(latency: Latency, medians: Sequence[float], busy: bool, flags: Flags) -> list[Label]:
     if len(medians) < 4:
         return []
@@ -156,10 +175,6 @@ def _machine(conditions: Sequence[Conditions]) -> list[Label]:
                 f"the processor went from {heat[0]:.0f} to {max(heat):.0f} °C",
                 "--sustain 10m shows what it costs in the long run",
             )
-        )
-    if any(one.throttled for one in conditions):
-        found.append(
-            Label("throttled", "the processor held its clock down", "cool it, or give it a stronger power supply")
         )
     return found
 

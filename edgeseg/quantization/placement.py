@@ -101,6 +101,7 @@ class Placement:
         groups: The scales.
         macs: Multiply-accumulates of the whole graph, float ones included.
         weights: Content of all constants.
+        shapes: Tensor to its shape.
     """
 
     model: onnx.ModelProto
@@ -110,6 +111,7 @@ class Placement:
     groups: tuple[Group, ...]
     macs: int
     weights: Mapping[str, Array] = field(repr=False)
+    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
 
     def group_of(self) -> dict[str, Group]:
         """Tensor to its group."""
@@ -173,7 +175,7 @@ class _Placer:
         movers = self._movers(layers, additions)
         return Placement(
             self.model, tuple(layers), tuple(additions), tuple(movers), self._groups(layers, additions, movers), total,
-            self.weights,
+            self.weights, self.shapes,
         )  # fmt: skip
 
     def _macs(self, index: int) -> int:

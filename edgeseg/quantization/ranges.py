@@ -29,12 +29,18 @@ class Watched:
         high: Largest value.
         values: An even sample of all values, at most `SAMPLES` of them.
         means: Mean per channel over pictures and positions; empty unless it is 4-D.
+        lows: Smallest value per channel; empty unless it is 4-D.
+        highs: Largest value per channel.
+        squares: Mean of the squares per channel.
     """
 
     low: float
     high: float
     values: Array = field(repr=False)
     means: Array = field(repr=False)
+    lows: Array = field(repr=False, default_factory=lambda: np.empty(0))
+    highs: Array = field(repr=False, default_factory=lambda: np.empty(0))
+    squares: Array = field(repr=False, default_factory=lambda: np.empty(0))
 
 
 def watch(placement: Placement, feeds: Iterable[Mapping[str, Array]], count: int) -> dict[str, Watched]:
@@ -65,6 +71,9 @@ def watch(placement: Placement, feeds: Iterable[Mapping[str, Array]], count: int
     high: dict[str, float] = dict.fromkeys(names, -np.inf)
     values: dict[str, list[Array]] = {name: [] for name in names}
     means: dict[str, Array] = {}
+    lows: dict[str, Array] = {}
+    highs: dict[str, Array] = {}
+    squares: dict[str, Array] = {}
     seen = 0
     for feed in feeds:
         found = dict(zip(inner, session.run(inner, dict(feed)), strict=True))
@@ -78,12 +87,18 @@ def watch(placement: Placement, feeds: Iterable[Mapping[str, Array]], count: int
             values[name].append(flat[int(random.integers(stride)) :: stride][:each].copy())
             if array.ndim == 4:
                 means[name] = means.get(name, 0.0) + array.mean(axis=(0, 2, 3), dtype=np.float64)
+                squares[name] = squares.get(name, 0.0) + np.square(array).mean(axis=(0, 2, 3), dtype=np.float64)
+                lows[name] = np.minimum(lows.get(name, np.inf), array.min(axis=(0, 2, 3)))
+                highs[name] = np.maximum(highs.get(name, -np.inf), array.max(axis=(0, 2, 3)))
+    none = np.empty(0)
     return {
         name: Watched(
-            low[name], high[name], np.concatenate(values[name]), np.asarray(means.get(name, np.empty(0))) / max(seen, 1)
+            low[name], high[name], np.concatenate(values[name]), np.asarray(means.get(name, none)) / max(seen, 1),
+            lows.get(name, none), highs.get(name, none),
+            np.asarray(squares.get(name, none)) / max(seen, 1),
         )
         for name in names
-    }
+    }  # fmt: skip
 
 
 def candidates(group: Group, seen: Mapping[str, Watched]) -> dict[Method, Scale]:

@@ -42,6 +42,8 @@ class QuantizationRecipe:
         ranking: Parts by what they gain in float, most first; empty if nobody asked.
         means: Layer to the mean of its input per channel, from which biases are corrected.
         error: Share of pixels that change their class on the trial pictures, all in int8.
+        factors: Layer to what each channel that it makes is multiplied by, and divided by where it is read, in the
+            weights of the float network; layers that are not equalised are left out.
     """
 
     model: str
@@ -50,6 +52,7 @@ class QuantizationRecipe:
     ranking: tuple[Ranked, ...] = ()
     means: dict[str, tuple[float, ...]] = field(default_factory=dict)
     error: float = 0.0
+    factors: dict[str, tuple[float, ...]] = field(default_factory=dict)
     schema_version: int = 1
 
 

@@ -78,10 +78,7 @@ def quantise_weights(
     outputs = weight.shape[0]
     flat = weight.reshape(outputs, -1).astype(np.float64)
     offset = np.zeros(outputs) if bias is None else bias.astype(np.float64)
-    largest = np.abs(flat).max(axis=1)
-    steps = np.maximum(largest, max(float(largest.max()), 1e-12) * 1e-6) / _TOP
-    if paired:
-        steps = np.maximum(steps, _pair_limit(weight))
+    steps = steps_of(weight, paired=paired)
     # A channel of tiny weights with a large bias: the bias has to fit in 32 bits.
     steps = np.maximum(steps, np.abs(offset) / (source.step * _BIAS_LIMIT)).astype(np.float32)
     stored = np.clip(np.rint(flat / steps[:, None]), -_TOP, _TOP)
@@ -95,6 +92,13 @@ def quantise_weights(
     return Weights(
         stored.reshape(weight.shape).astype(np.int8), steps, np.clip(whole, -(2**31) + 1, 2**31 - 1).astype(np.int32)
     )
+
+
+def steps_of(weight: Array, *, paired: bool = True) -> Array:
+    """The step of each output channel of weights [O, I, kh, kw]; see `quantise_weights`."""
+    largest = np.abs(weight.reshape(weight.shape[0], -1)).max(axis=1).astype(np.float64)
+    steps = np.maximum(largest, max(float(largest.max()), 1e-12) * 1e-6) / _TOP
+    return np.maximum(steps, _pair_limit(weight)) if paired else steps
 
 
 def _pair_limit(weight: Array) -> Array:

@@ -19,7 +19,7 @@ Feed = Mapping[str, Array]
 Judge = Callable[[Sequence[Array]], float]
 """Outputs of the network for all trial pictures, in order → how bad they are; 0 is as good as float."""
 
-TRIALS = 24
+TRIALS = 12
 """How many changes of a single scale are tried."""
 
 _WORTHWHILE = 0.98
@@ -121,27 +121,27 @@ def rank(
 
 
 def keep_in_float(
-    simulation: Simulation,
-    scales: Mapping[str, Scale],
-    feeds: Sequence[Feed],
-    judge: Judge,
-    effects: Sequence[Effect],
-    allowed: float,
+    judge: Callable[[frozenset[str]], float], effects: Sequence[Effect], allowed: float
 ) -> tuple[frozenset[str], float]:
     """The first few parts of a ranking, until the error is within what is allowed.
 
     Float layers are paid for in speed, so a part has to earn its place, and the search ends there, reached or not.
 
+    Args:
+        judge: Parts in float → how bad the masks are then.
+        effects: The ranking.
+        allowed: Where the search may end.
+
     Returns:
         The parts, and the error with them in float. A part that makes it no better is skipped.
     """
     floating: frozenset[str] = frozenset()
-    error = judge([simulation.run(feed, scales, floating) for feed in feeds])
+    error = judge(floating)
     for effect in effects:
         if error <= allowed:
             break
         more = floating | {effect.part}
-        now = judge([simulation.run(feed, scales, more) for feed in feeds])
+        now = judge(more)
         if now < error * _WORTHWHILE:
             floating, error = more, now
     return floating, error

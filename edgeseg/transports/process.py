@@ -105,6 +105,11 @@ class Channel:
             self._child.stdout.close()
         self._stderr.close()
 
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._child.poll()
+
     def kill(self) -> None:
         """End the program and its children at once."""
         if self._child.poll() is None:

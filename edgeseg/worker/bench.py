@@ -19,7 +19,7 @@ from edgeseg import backends
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.job import Command, Item, Job
-from edgeseg.core.measurement import Loaded, Mask, Slice
+from edgeseg.core.measurement import Hello, Loaded, Mask, Slice
 from edgeseg.data.predictor import Predictor
 from edgeseg.worker import probe
 
@@ -34,12 +34,15 @@ class Bench:
         self._ballast = np.zeros(0)
         self._random = np.random.default_rng()
 
-    def do(self, command: Command) -> Iterator[Union[Loaded, Slice, Mask]]:
+    def do(self, command: Command) -> Iterator[Union[Hello, Loaded, Slice, Mask]]:
         """Carry out one command.
 
         Raises:
             EdgesegError: There is no such item, or the runtime cannot load it.
         """
+        if command.do == "probe":
+            yield probe.hello()
+            return
         if command.item not in self._items:
             raise EdgesegError(f"the job has no item {command.item}")
         if command.do == "load":
@@ -160,8 +163,11 @@ def decode(record: Mask) -> Array:
         EdgesegError: The record does not hold as many pixels as it says.
     """
     size = record.height * record.width
+    limit = size if record.bits != 1 else (size + 7) // 8
     try:
-        raw = np.frombuffer(zlib.decompress(base64.b64decode(record.data, validate=True)), np.uint8)
+        # No more is unpacked than there can be: what comes from a device may be made to swell.
+        unpacked = zlib.decompressobj().decompress(base64.b64decode(record.data, validate=True), limit + 1)
+        raw = np.frombuffer(unpacked, np.uint8)
     except (ValueError, zlib.error) as error:
         raise EdgesegError(f"the mask of {record.frame} is damaged: {error}") from error
     if record.bits == 1:

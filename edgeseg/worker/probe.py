@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
 from edgeseg import __version__
+from edgeseg.core import throttling
 from edgeseg.core.measurement import Conditions, Hello
 
 _CPU = Path("/sys/devices/system/cpu")
+# The first is also there where /proc cannot be arranged, and is where the second points to.
+_TREES = (Path("/sys/firmware/devicetree/base"), Path("/proc/device-tree"))
+_FIRMWARE = (
+    "/sys/devices/platform/soc/soc:firmware/get_throttled",
+    "/sys/devices/platform/soc*/*firmware*/get_throttled",
+)
+STAND_IN = Path("/etc/edgeseg-standin")
+"""A file that says: this is an emulator, its time means nothing."""
+_CORES = {
+    0xD03: "Cortex-A53", 0xD04: "Cortex-A35", 0xD05: "Cortex-A55", 0xD07: "Cortex-A57", 0xD08: "Cortex-A72",
+    0xD09: "Cortex-A73", 0xD0A: "Cortex-A75", 0xD0B: "Cortex-A76", 0xC07: "Cortex-A7", 0xB76: "ARM1176",
+}  # fmt: skip
+"""``CPU part`` of Arm's own cores."""
 
 
 def hello() -> Hello:
@@ -25,20 +41,25 @@ def hello() -> Hello:
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
     }
-    board = _text(Path("/proc/device-tree/model")).rstrip("\0")
     memory = memory_bytes()
-    if board:
-        device["board"] = board
+    device.update({key: value for key, value in (("board", board()), ("soc", soc()), ("core", core())) if value})
     if memory:
         device["memory_bytes"] = str(memory)
     software = {"python": platform.python_version(), "numpy": np.__version__, "edgeseg": __version__}
     governor = _text(_CPU / "cpu0/cpufreq/scaling_governor") or None
-    return Hello(device=device, software=software, governor=governor, conditions=now())
+    return Hello(device, software, governor, now(), emulated=STAND_IN.exists())
 
 
 def now() -> Conditions:
     """The state of the device at this moment."""
-    return Conditions(load=_load(), frequency_mhz=frequency_mhz(), temperature_c=temperature_c(), throttled=throttled())
+    flags = throttle_flags()
+    return Conditions(
+        load=_load(),
+        frequency_mhz=frequency_mhz(),
+        temperature_c=temperature_c(),
+        throttled=throttled(flags),
+        throttle_flags=flags,
+    )
 
 
 class Watch:
@@ -61,11 +82,8 @@ class Watch:
             busy = (end - self._begin) / os.sysconf("SC_CLK_TCK")
             background = min(1.0, max(0.0, (busy - own) / (elapsed * cores_of_machine())))
         preempted = _preemptions()
-        return Conditions(
-            load=_load(),
-            frequency_mhz=frequency_mhz(),
-            temperature_c=temperature_c(),
-            throttled=throttled(),
+        return replace(
+            now(),
             background=background,
             preemptions=None if preempted is None or self._preempted is None else preempted - self._preempted,
         )
@@ -89,7 +107,7 @@ def cpu_model() -> str:
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Hardware", "cpu model") and value.strip():
             return value.strip()
-    return platform.processor() or platform.machine()
+    return core() or platform.processor() or platform.machine()
 
 
 def cores() -> int:
@@ -141,18 +159,69 @@ def temperature_c() -> Optional[float]:
 _throttle_start: dict[str, float] = {}
 
 
-def throttled() -> Optional[bool]:
+def throttled(flags: Optional[int]) -> Optional[bool]:
     """Whether the clock is held down now (Raspberry Pi), or was since the worker started (x86 counts the events)."""
-    flags = _text(Path("/sys/devices/platform/soc/soc:firmware/get_throttled"))
-    if flags:
-        try:
-            return bool(int(flags, 16) & 0b1110)  # frequency capped, throttled, soft temperature limit
-        except ValueError:
-            return None
+    if flags is not None:
+        return throttling.slowed(flags)
     count = _number(_CPU / "cpu0/thermal_throttle/package_throttle_count")
     if count is None:
         return None
     return count > _throttle_start.setdefault("count", count)
+
+
+_VCGENCMD_EVERY_S = 1.0
+_asked: list[tuple[float, Optional[int]]] = []
+
+
+def throttle_flags() -> Optional[int]:
+    """The bits of ``get_throttled``: from the kernel where it has them, else from vcgencmd, at most once a second."""
+    for pattern in _FIRMWARE:
+        for path in sorted(Path("/").glob(pattern[1:])):
+            found = throttling.parse(_text(path))
+            if found is not None:
+                return found
+    if _asked and (_asked[-1][1] is None or time.monotonic() - _asked[-1][0] < _VCGENCMD_EVERY_S):
+        return _asked[-1][1]
+    _asked[:] = [(time.monotonic(), _vcgencmd())]
+    return _asked[-1][1]
+
+
+def _vcgencmd() -> Optional[int]:
+    """Starting a program takes the processor for some milliseconds: it is done between slices, never within one."""
+    try:
+        done = subprocess.run(
+            ["vcgencmd", "get_throttled"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return throttling.parse(done.stdout.decode(errors="replace")) if done.returncode == 0 else None
+
+
+def board() -> str:
+    """The board's name from the device tree, e.g. ``Raspberry Pi 5 Model B Rev 1.0``; empty where there is none."""
+    return next((text for text in (_text(tree / "model").rstrip("\0") for tree in _TREES) if text), "")
+
+
+def soc() -> str:
+    """The chip from the device tree, e.g. ``bcm2712``: the last of what the board calls itself compatible with."""
+    for tree in _TREES:
+        names = [name for name in _text(tree / "compatible").split("\0") if "," in name]
+        if names:
+            return names[-1].partition(",")[2]
+    return ""
+
+
+def core() -> str:
+    """Name of an Arm core, e.g. ``Cortex-A76``; of several kinds the one that is named last, which is the big one."""
+    found = ""
+    for line in _text(Path("/proc/cpuinfo")).splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "CPU part":
+            try:
+                found = _CORES.get(int(value, 16), value.strip())
+            except ValueError:
+                continue
+    return found
 
 
 def _load() -> Optional[float]:

@@ -19,8 +19,9 @@ from edgeseg.data.predictor import Predictor
 from edgeseg.flows.bench.crew import Crew, Mate
 from edgeseg.flows.bench.results import Accuracy
 from edgeseg.metrics.confusion import mean_iou
+from edgeseg.metrics.connectivity import paired_loss
 from edgeseg.metrics.latency import Interval
-from edgeseg.metrics.quality import Agreement, Quality, agree, measure
+from edgeseg.metrics.quality import Agreement, ImageQuality, Quality, agree, measure
 from edgeseg.worker.bench import decode
 
 CHUNK = 8
@@ -47,15 +48,27 @@ class _Tally:
     quality: Quality = field(init=False)
     agreement: Agreement = field(init=False)
     matrices: list[Array] = field(default_factory=list)
+    connectivity: list[float | None] = field(default_factory=list)
     worst: list[Worst] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.quality = Quality(self.classes)
         self.agreement = Agreement(self.classes)
 
-    def record(self, item: str, reference: Sequence[Array]) -> Accuracy:
-        interval, loss = miou_intervals(self.matrices, reference) if self.matrices else (None, None)
-        return Accuracy(item, self.quality.scores(), self.agreement.scores(), interval, loss)
+    def add(self, quality: ImageQuality) -> None:
+        self.quality.add(quality)
+        self.matrices.append(quality.matrix)
+        self.connectivity.append(quality.connectivity)
+
+    def record(self, item: str, reference: _Tally | None = None) -> Accuracy:
+        interval, loss = None, None
+        if self.matrices:
+            interval, loss = miou_intervals(self.matrices, reference.matrices if reference else ())
+        scores, pieces = self.quality.scores(), None
+        if reference is not None and len(reference.connectivity) == len(self.connectivity):
+            pairs = zip(reference.connectivity, self.connectivity, strict=True)
+            pieces = paired_loss([(base, own) for base, own in pairs if base is not None and own is not None])
+        return Accuracy(item, scores, self.agreement.scores(), interval, loss, pieces)
 
 
 def load_reference(artifact: Artifact) -> Predictor:
@@ -108,9 +121,9 @@ def run(
                 _judge(tallies[mate.variant.key], mate, sample, base, mask, keep_worst)
         done += len(samples)
         step(done)
-    found = [tally.record(key, of_reference.matrices) for key, tally in tallies.items()]
+    found = [tally.record(key, of_reference) for key, tally in tallies.items()]
     if reference is not None:
-        found.insert(0, of_reference.record("reference", ()))
+        found.insert(0, of_reference.record("reference"))
     return found, [worst for tally in tallies.values() for worst in tally.worst]
 
 
@@ -154,8 +167,7 @@ def _reference_mask(reference: Predictor | None, sample: Sample, tally: _Tally) 
     mask = reference.mask(sample.image)
     if sample.mask is not None:
         quality = measure(sample.name, sample.mask, mask, tally.classes)
-        tally.quality.add(quality)
-        tally.matrices.append(quality.matrix)
+        tally.add(quality)
     return mask
 
 
@@ -176,8 +188,7 @@ def _judge(tally: _Tally, mate: Mate, sample: Sample, reference: Array | None, m
     miou = None
     if sample.mask is not None:
         quality = measure(sample.name, sample.mask, mask, tally.classes)
-        tally.quality.add(quality)
-        tally.matrices.append(quality.matrix)
+        tally.add(quality)
         miou = quality.miou
     if reference is None:
         return

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeseg.core.arrays import Array
-from edgeseg.core.device import Device, Worker, WorkerLost
+from edgeseg.core.device import ConnectionLost, Device, Worker, WorkerLost
+from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 from edgeseg.core.job import Command, Item
 from edgeseg.core.manifest import Artifact
-from edgeseg.core.measurement import Answer, Failed, Loaded, Slice
+from edgeseg.core.measurement import Answer, Conditions, Failed, Hello, Loaded, Slice
 from edgeseg.flows.bench.results import Cold, Failure, Variant
+
+LOSSES = 5
+"""A connection that breaks more often in one session is none."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,14 @@ class Mate:
     def item(self) -> Item:
         """The job's item; its file is named as in the artifact's folder."""
         document = self.artifact.manifest
+        accelerator = self.variant.accelerator
         return Item(
             key=self.variant.key,
             backend=document.backend,
             file=document.files[0].name,
             spec=document.spec,
             threads=self.variant.threads,
-            options=document.runtime_options,
+            options={**document.runtime_options, **({"accelerator": accelerator} if accelerator else {})},
             slowdown=self.variant.slowdown,
         )
 
@@ -61,14 +66,22 @@ class Crew:
         self._lost = lost
         self._alive = {mate.variant.key: mate for mate in mates}
         self._workers: dict[str, Worker] = {}
+        self._losses = 0
 
     @property
     def alive(self) -> list[Mate]:
         """What can still be measured, in the order of the table."""
         return list(self._alive.values())
 
-    def cold(self, mate: Mate) -> Cold | None:
+    def cold(self, mate: Mate, *, runs: int = 3) -> Cold | None:
         """Start, load and first run in a fresh process, which is ended again; None if that fails."""
+        while True:
+            try:
+                return self._cold(mate, runs)
+            except ConnectionLost as error:
+                self._count_loss(error)
+
+    def _cold(self, mate: Mate, runs: int) -> Cold | None:
         worker = None
         try:
             worker = self._start([mate])
@@ -76,13 +89,15 @@ class Crew:
             if loaded is None:
                 return None
             peak = loaded.peak_bytes
-            for answer in worker.ask(Command("measure", mate.variant.key, runs=3), timeout_s=self._timeout_s):
+            for answer in worker.ask(Command("measure", mate.variant.key, runs=runs), timeout_s=self._timeout_s):
                 if isinstance(answer, Failed):
                     self._leave_out(mate, "measure", answer.reason, answer.hint)
                     return None
                 if isinstance(answer, Slice):
                     peak = answer.peak_bytes
             return Cold(mate.variant.key, worker.start_ns, loaded, peak)
+        except ConnectionLost:
+            raise
         except WorkerLost as error:
             self._leave_out(mate, "start", error.message)
             return None
@@ -102,12 +117,32 @@ class Crew:
 
     def masks(self, mate: Mate, frames: Sequence[Array]) -> tuple[list[str], list[Answer]]:
         """The masks of some pictures: what the worker calls the pictures, and its answers."""
-        worker = self._worker(mate)
-        if worker is None:
-            return [], []
-        names = worker.send_frames(frames)
-        command = Command("masks", mate.variant.key, frames=tuple(names))
-        return names, list(self._ask(mate, command, "masks", 0.0))
+        before = self._losses - 1
+        while before < self._losses:  # once, and once more after each connection that was lost meanwhile
+            before = self._losses
+            worker = self._worker(mate)
+            if worker is None:
+                return [], []
+            try:
+                names = worker.send_frames(frames)
+            except WorkerLost as error:
+                self._drop(mate, "masks", error)
+                continue
+            command = Command("masks", mate.variant.key, frames=tuple(names))
+            answers = list(self._ask(mate, command, "masks", 0.0))
+            if self._losses == before:
+                return names, answers
+        return [], []
+
+    def conditions(self) -> Conditions | None:
+        """How the device is now; None if nothing runs on it."""
+        for mate in self.alive:
+            # All answers are taken: one that was left would be read as the next command's.
+            answers = list(self._ask(mate, Command("probe", mate.variant.key), "probe", 0.0))
+            found = [answer.conditions for answer in answers if isinstance(answer, Hello)]
+            if found:
+                return found[0]
+        return None
 
     def close(self) -> None:
         """End all workers."""
@@ -126,8 +161,20 @@ class Crew:
                 else:
                     yield answer
         except WorkerLost as error:
-            self._workers.pop(mate.variant.backend, None)
+            self._drop(mate, stage, error)
+
+    def _drop(self, mate: Mate, stage: str, error: WorkerLost) -> None:
+        """Forget a worker that was lost; its item is left out unless it was the connection that broke."""
+        self._workers.pop(mate.variant.backend, None)
+        if isinstance(error, ConnectionLost):
+            self._count_loss(error)
+        else:
             self._leave_out(mate, stage, error.message)
+
+    def _count_loss(self, error: EdgesegError) -> None:
+        self._losses += 1
+        if self._losses > LOSSES:
+            raise DeviceUnreachable(f"the connection broke {self._losses} times, last: {error.message}") from error
 
     def _worker(self, mate: Mate) -> Worker | None:
         """The worker of the item's backend, started with all of the backend's items loaded if there is none."""
@@ -141,6 +188,8 @@ class Crew:
                 for current in mates:
                     self._load(worker, current)
                 self._workers[backend] = worker
+            except ConnectionLost as error:
+                self._count_loss(error)
             except WorkerLost as error:
                 if worker is not None:
                     worker.close()

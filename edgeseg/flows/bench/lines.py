@@ -9,7 +9,8 @@ from edgeseg.report.tables import Line
 
 def line(session: Session, row: Row) -> Line:
     """One row, flat."""
-    variant, latency, scores, cold = row.variant, row.latency, row.scores, row.cold
+    variant, latency, scores = row.variant, row.latency, row.scores
+    cold = None if session.emulated else row.cold  # start, import and load are times, too
     loaded = cold.loaded if cold else None
     median = latency.median if latency else None
     p90 = latency.p90 if latency else None
@@ -56,7 +57,7 @@ def line(session: Session, row: Row) -> Line:
         import_ms=_ms(loaded.import_ns) if loaded else None,
         load_ms=_ms(loaded.load_ns) if loaded else None,
         first_ms=_ms(loaded.first_ns) if loaded else None,
-        peak_bytes=cold.peak_bytes if cold else None,
+        peak_bytes=row.cold.peak_bytes if row.cold else None,
         sustained_ratio=row.sustained_ratio,
         labels=", ".join(label.name for label in row.labels),
         failure=f"{row.failure.stage}: {row.failure.reason}" if row.failure else "",

@@ -30,7 +30,7 @@ DEVICE = "device.json"
 
 @dataclass(frozen=True)
 class Variant:
-    """What a row of a table stands for: an artifact with a number of threads."""
+    """What a row of a table stands for: an artifact with a number of threads, or on an accelerator."""
 
     key: str
     artifact: str
@@ -41,6 +41,10 @@ class Variant:
     sha256: str
     """Of the artifact's files: results of two artifacts that are called alike are not taken for one another's."""
     slowdown: float = 1.0
+    integer_mac_share: float | None = None
+    """Share of the multiply-accumulates in integers, as the manifest has it; None for float artifacts."""
+    accelerator: str = ""
+    """What computes in place of the processor, e.g. ``webgpu``; empty: nothing does."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Accuracy:
     """Dataset mIoU with its bootstrap interval over the pictures."""
     miou_loss: Interval | None
     """The reference's mIoU minus this one, resampled over the same pictures."""
+    connectivity_loss: Interval | None = None
+    """The reference's connectivity minus this one, likewise."""
     kind: Literal["accuracy"] = "accuracy"
 
 
@@ -132,7 +138,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class End:
-    """The last line: why the timing ended, ``narrow``, ``budget`` or ``interrupted``."""
+    """The last line: why the timing ended, ``narrow``, ``budget``, ``interrupted``, ``connection lost`` or ``emulated``."""
 
     why: str
     seconds: float
@@ -241,16 +247,22 @@ def files(place: Path) -> list[Path]:
 
 
 def device_id(name: str, hello: Hello) -> str:
-    """A folder name for a device: where it runs, its board or processor, its cores; nothing that names its owner."""
+    """A folder name for a device: where it runs, its board or processor, and its cores, or the short random sign that
+    one of many phones of a kind has; nothing that names its owner or its address, because results are shared.
+    """
+    name = name.partition(":")[0]
     what = hello.device.get("board") or hello.device.get("cpu", "unknown")
     what = re.sub(r"\((?:R|TM|r|tm)\)|CPU|Processor|@.*$", " ", what)
-    return re.sub(r"[^a-z0-9]+", "-", f"{name} {what} {hello.device.get('cores', '')}c".lower()).strip("-")
+    which = hello.device.get("id") or f"{hello.device.get('cores', '')}c"
+    return re.sub(r"[^a-z0-9]+", "-", f"{name} {what} {which}".lower()).strip("-")
 
 
 def write_device(folder: Path, name: str, hello: Hello) -> None:
     """Say in ``device.json`` what the folder's results were measured on; an existing file is left alone."""
     if not (folder / DEVICE).exists():
-        document = {"schema_version": 1, "id": folder.name, "device": name, **hello.device}
+        document = {"schema_version": 1, "id": folder.name, "device": name.partition(":")[0], **hello.device}
+        if hello.emulated:
+            document["emulated"] = True
         atomic.write_text(folder / DEVICE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 

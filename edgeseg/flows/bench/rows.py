@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeseg.flows.bench import integers
 from edgeseg.flows.bench.results import Accuracy, Cold, End, Failure, Recording, Round, Session, Sustained, Variant
 from edgeseg.metrics import latency as statistics
 from edgeseg.metrics.latency import Interval, Latency
 from edgeseg.metrics.quality import AgreementScores, QualityScores
-from edgeseg.metrics.stability import Flags, Label, check
+from edgeseg.metrics.stability import Flags, Label, check, throttle_labels
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Row:
         prepare_ns: Median of pre-processing.
         finish_ns: Median of post-processing.
         ratio: Latency against the baseline's, paired by rounds; None for the baseline itself.
-        verdict: ``baseline``, ``faster``, ``slower`` or ``cannot tell``.
+        verdict: ``baseline``, ``faster``, ``slower``, ``cannot tell``, or ``emulated``: no time of it means anything.
         cold: The fresh process.
         scores: Against the ground truth.
         agreement: With the reference.
@@ -60,6 +61,11 @@ class Row:
         if self.failure is not None:
             return "✗"
         return "!" if any(label.doubtful for label in self.labels) else "✓"
+
+    @property
+    def shown_labels(self) -> tuple[str, ...]:
+        """Names of the labels that a table shows: doubts, and INT8 that is none."""
+        return tuple(label.name for label in self.labels if label.doubtful or label.name in integers.NAMES)
 
     @property
     def executed(self) -> str:
@@ -99,7 +105,7 @@ class Summary:
 
 
 def summarize(recording: Recording) -> Summary:
-    """Make the rows of a session."""
+    """Make the rows of a session; those of an emulator have no latency, whatever was recorded."""
     session = recording.session
     ends = recording.of(End)
     stopped = ends[-1].why if ends else "interrupted"
@@ -107,6 +113,8 @@ def summarize(recording: Recording) -> Summary:
     reference = next((one.scores for one in recording.of(Accuracy, "reference")), None)
     accuracy = {one.item: one for one in recording.of(Accuracy)}
     rows = tuple(_row(recording, variant, rounds, accuracy, stopped) for variant in session.variants)
+    if stopped == "connection lost":
+        rows = tuple(_lost(row) for row in rows)
     return Summary(session, rows, reference, stopped, flips(rows))
 
 
@@ -153,7 +161,8 @@ def _row(
     stopped: str,
 ) -> Row:
     session = recording.session
-    own = [one for _, one in sorted(rounds[variant.key].items())]
+    slices = [one for _, one in sorted(rounds[variant.key].items())]
+    own = [] if session.emulated else slices
     samples = tuple(one.slice.infer_ns for one in own)
     summary = None
     if samples:
@@ -162,10 +171,13 @@ def _row(
     ratio = None if is_baseline or not own else ratio_to(rounds[variant.key], rounds.get(session.baseline, {}))
     cold = next(iter(recording.of(Cold, variant.key)), None)
     judged = accuracy.get(variant.key)
-    labels: tuple[Label, ...] = ()
+    labels = throttle_labels([one.slice.conditions for one in slices], session.hello.conditions)
+    if variant.precision == "int8" and cold and (floats := _floats(cold.loaded.executed)):
+        text = f"the runtime multiplies in {floats} here, not in integers"
+        labels += (Label("not int8", text, "compare it with the fp32 artifact before choosing it", doubtful=False),)
     if summary is not None:
         flags = Flags(session.budget_s, variant.threads, int(session.hello.device.get("cores", "1")), stopped)
-        labels = check(
+        labels += check(
             summary,
             list(round_medians(rounds[variant.key]).values()),
             [one.slice.conditions for one in own],
@@ -173,13 +185,16 @@ def _row(
             first_ns=cold.loaded.first_ns if cold else None,
             loads=len({one.load for one in own}),
         )
+    plain = integers.plain_of(variant, session.variants)
+    to_plain = ratio_to(rounds[variant.key], rounds[plain.key]) if plain is not None and own else None
+    labels += integers.labels(variant, cold.loaded if cold else None, to_plain, variant.integer_mac_share)
     return Row(
         variant=variant,
         latency=summary,
         prepare_ns=_median([value for one in own for value in one.slice.prepare_ns]),
         finish_ns=_median([value for one in own for value in one.slice.finish_ns]),
         ratio=ratio,
-        verdict="baseline" if is_baseline else statistics.verdict(ratio),
+        verdict=_verdict(session, is_baseline, ratio),
         cold=cold,
         scores=judged.scores if judged else None,
         agreement=judged.agreement if judged else None,
@@ -187,10 +202,28 @@ def _row(
         miou_loss=judged.miou_loss if judged else None,
         labels=labels,
         failure=next(iter(recording.of(Failure, variant.key)), None),
-        sustained=tuple(recording.of(Sustained, variant.key)),
+        sustained=() if session.emulated else tuple(recording.of(Sustained, variant.key)),
         rounds=samples,
         resampled=resampled(own),
     )
+
+
+def _floats(executed: dict[str, int]) -> str:
+    """The precisions of a runtime that tells them, if no integer is among them."""
+    return "" if executed.keys() & {"i8", "u8"} else ", ".join(sorted(executed))
+
+
+def _verdict(session: Session, is_baseline: bool, ratio: Interval | None) -> str:
+    if session.emulated:
+        return "emulated"
+    return "baseline" if is_baseline else statistics.verdict(ratio)
+
+
+def _lost(row: Row) -> Row:
+    """A row without a figure of a session whose device went away says so."""
+    if row.latency is not None or row.failure is not None:
+        return row
+    return replace(row, failure=Failure(row.variant.key, "measure", "connection lost", "--resume goes on"))
 
 
 def flips(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import secrets
 import time
@@ -13,11 +14,11 @@ import numpy as np
 
 from edgeseg import devices
 from edgeseg.core.arrays import Array
-from edgeseg.core.device import Device
-from edgeseg.core.errors import EdgesegError
+from edgeseg.core.device import Device, Settings
+from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
-from edgeseg.flows.bench import accuracy, gallery_file, results, sustain, timing
+from edgeseg.flows.bench import accuracy, cooling, gallery_file, results, sustain, timing
 from edgeseg.flows.bench.crew import Crew, Mate
 from edgeseg.flows.bench.results import Cold, End, Failure, Recording, Round, Session, Sustained, Writer
 from edgeseg.flows.bench.rows import Summary, summarize
@@ -28,6 +29,10 @@ FRAMES = 4
 WORST = 3
 """Pictures of each artifact that are kept for the report."""
 RESULTS = Path("bench/results")
+EMULATED = "emulated"
+"""How the timing of a session on an emulator ends, which never begins."""
+UNFINISHED = ("interrupted", "connection lost")
+"""Ends of a session that ``--resume`` goes on with."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +42,11 @@ class BenchRequest:
     Attributes:
         artifacts: Their folders; empty: all below ``exports``.
         device: Where.
+        settings: What was asked of the device itself.
         data: Pictures for the accuracy axis, as after ``--data``; ``none``: it is not measured.
         mask_values: Coding of their masks; empty to infer it.
         threads: CPU threads; each artifact is measured with each.
+        accelerators: What else each artifact is measured on.
         budget_s: Wall-clock time for the timed rounds.
         baseline: Name of an artifact or key of a variant; empty: ``onnx-fp32``, or the first.
         seed: Of the order of measuring.
@@ -53,9 +60,11 @@ class BenchRequest:
 
     artifacts: tuple[Path, ...] = ()
     device: str = "cpu"
+    settings: Settings = Settings()
     data: str = "sample"
     mask_values: str = ""
     threads: tuple[int, ...] = (1,)
+    accelerators: tuple[str, ...] = ()
     budget_s: float = 60.0
     baseline: str = ""
     seed: int = 0
@@ -75,13 +84,17 @@ class BenchResult:
     path: Path
     seconds: float
     interrupted: bool
+    unreachable: DeviceUnreachable | None = None
+    """Why the device was given up in the middle."""
 
 
 Progress = Callable[[str, float], None]
 """Told what is being done, and the share of the whole that is done, 0 to 1."""
 
 
-def bench(request: BenchRequest, *, progress: Progress = lambda what, share: None) -> BenchResult:
+def bench(
+    request: BenchRequest, *, device: Device | None = None, progress: Progress = lambda what, share: None
+) -> BenchResult:
     """Measure artifacts on a device.
 
     An artifact that crashes, hangs or answers rubbish becomes a failed row and the rest goes on. An interrupt ends the
@@ -89,6 +102,7 @@ def bench(request: BenchRequest, *, progress: Progress = lambda what, share: Non
 
     Args:
         request: What to measure.
+        device: One that has come by itself, see `edgeseg.flows.bench.phones`; None: the one that the request names.
         progress: Told what is being done.
 
     Raises:
@@ -97,12 +111,12 @@ def bench(request: BenchRequest, *, progress: Progress = lambda what, share: Non
     """
     started = time.monotonic()
     artifacts = find(request.artifacts, request.exports)
-    mates = variants(artifacts, request.threads)
+    mates = variants(artifacts, request.threads, request.accelerators)
     dataset = _dataset(request, artifacts)
-    device = devices.load(request.device)
-    progress(f"asking {request.device} what it is", 0.0)
-    session = _session(request, mates, dataset, device)
-    return measure(session, mates, request, device, dataset, started=started, progress=progress)
+    with contextlib.closing(device or devices.load(request.device, request.settings)) as device:
+        progress(f"asking {request.device} what it is", 0.0)
+        session = _session(request, mates, dataset, device)
+        return measure(session, mates, request, device, dataset, started=started, progress=progress)
 
 
 def measure(
@@ -123,16 +137,19 @@ def measure(
     if earlier is None:
         writer.write(session)
     work = _Work(session, mates, request, device, dataset, writer, earlier, progress, started)
-    interrupted = False
+    interrupted, unreachable = False, None
     try:
         work.run()
     except KeyboardInterrupt:
         interrupted = True
         writer.write(End("interrupted", round(time.monotonic() - started, 3)))
+    except DeviceUnreachable as error:
+        unreachable = error
+        writer.write(End("connection lost", round(time.monotonic() - started, 3)))
     finally:
         writer.close()
     summary = summarize(results.read(writer.path))
-    return BenchResult(summary, writer.path, time.monotonic() - started, interrupted)
+    return BenchResult(summary, writer.path, time.monotonic() - started, interrupted, unreachable)
 
 
 class _Work:
@@ -154,7 +171,7 @@ class _Work:
         self._writer, self._earlier, self._progress, self._started = writer, earlier, progress, started
         failed = {one.item for one in earlier.of(Failure)} if earlier else set()
         self._mates = [mate for mate in mates if mate.variant.key not in failed]
-        self._artifacts = list({mate.variant.artifact: mate for mate in reversed(self._mates)}.values())[::-1]
+        self._artifacts = list({_masks_of(mate): mate for mate in reversed(self._mates)}.values())[::-1]
         # How long each phase should take, so that one bar can tell the truth about all of them.
         self._plan = {
             "cold": 1.5 * len(self._mates),
@@ -184,11 +201,18 @@ class _Work:
         for index, mate in enumerate(self._mates):
             self._progress(f"first start of {mate.variant.key}", self._share("cold", index / len(self._mates)))
             if mate.variant.key not in known:
-                cold = self._crew.cold(mate)
+                cold = self._crew.cold(mate, runs=1 if self._session.emulated else 3)
                 if cold is not None:
                     self._writer.write(cold)
 
     def _timing(self) -> str:
+        if self._session.emulated:  # its time is no measure of anything: one run each, to see that it runs
+            for mate in self._crew.alive:
+                measured = self._crew.measure(mate, runs=1, warmups=0)
+                if measured is not None:
+                    self._writer.write(Round(0, 0, measured))
+            return EMULATED
+        self._cool()
         earlier = tuple(self._earlier.of(Round)) if self._earlier else ()
         plan = timing.Plan(
             budget_s=self._request.budget_s,
@@ -205,8 +229,13 @@ class _Work:
             progress=lambda share: self._progress("timing in rounds", self._share("timing", share)),
         )
 
+    def _cool(self) -> None:
+        limit_c = self._request.settings.cool_to_c
+        if limit_c is not None and not self._session.emulated:
+            cooling.wait(self._crew.conditions, limit_c, say=self._request.settings.say)
+
     def _sustain(self) -> None:
-        if not self._request.sustain_s:
+        if not self._request.sustain_s or self._session.emulated:
             return
         known = {one.item for one in self._earlier.of(Sustained)} if self._earlier else set()
         mates = [mate for mate in self._crew.alive if mate.variant.key not in known]
@@ -215,6 +244,7 @@ class _Work:
             def step(share: float, index: int = index, mate: Mate = mate) -> None:
                 self._progress(f"long run of {mate.variant.key}", self._share("sustain", (index + share) / len(mates)))
 
+            self._cool()
             sustain.run(self._crew, mate, self._request.sustain_s, keep=self._writer.write, progress=step)
 
     def _masks(self) -> None:
@@ -233,13 +263,18 @@ class _Work:
             found, worst = accuracy.run(self._crew, mates, reference, dataset, keep_worst=WORST, step=step)
         finally:
             reference.close()
-        same = {mate.variant.key: mate.variant.artifact for mate in self._mates}
+        same = {mate.variant.key: _masks_of(mate) for mate in self._mates}
         for record in found:
             self._writer.write(record)
-            for key, artifact in same.items():  # masks do not depend on the number of threads
-                if key != record.item and artifact == same.get(record.item):
+            for key, masks in same.items():
+                if key != record.item and masks == same.get(record.item):
                     self._writer.write(replace(record, item=key))
         gallery_file.write(self._writer.path.with_suffix(".masks.npz"), worst)
+
+
+def _masks_of(mate: Mate) -> tuple[str, str]:
+    """What masks depend on: the artifact and what computes it, not the number of threads."""
+    return mate.variant.artifact, mate.variant.accelerator
 
 
 def _dataset(request: BenchRequest, artifacts: Sequence[Artifact]) -> Dataset | None:
@@ -278,6 +313,7 @@ def _session(request: BenchRequest, mates: Sequence[Mate], dataset: Dataset | No
         data=dataset.name if dataset else "",
         synthetic=bool(dataset and dataset.synthetic),
         images=len(dataset) if dataset else 0,
+        emulated=hello.emulated,
     )
 
 
@@ -288,7 +324,7 @@ def _resumable(folder: Path, session: Session) -> Recording | None:
             recording = results.read(path)
         except EdgesegError:
             continue
-        finished = any(end.why != "interrupted" for end in recording.of(End))
+        finished = any(end.why not in UNFINISHED for end in recording.of(End))
         if not finished and results.same_work(recording.session, session):
             return recording
     return None

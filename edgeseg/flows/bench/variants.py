@@ -31,23 +31,26 @@ def find(folders: Sequence[Path], exports: Path) -> list[Artifact]:
     return found
 
 
-def variants(artifacts: Sequence[Artifact], threads: Sequence[int]) -> list[Mate]:
-    """Each artifact with each number of threads."""
+def variants(artifacts: Sequence[Artifact], threads: Sequence[int], accelerators: Sequence[str] = ()) -> list[Mate]:
+    """Each artifact with each number of threads, then on each accelerator."""
     return [
         Mate(
             Variant(
-                key=f"{artifact.name}@{count}",
+                key=f"{artifact.name}@{accelerator or count}",
                 artifact=artifact.name,
                 backend=artifact.manifest.backend,
                 precision=artifact.manifest.precision,
                 threads=count,
                 size_bytes=artifact.size_bytes,
                 sha256=hashlib.sha256("".join(entry.sha256 for entry in artifact.manifest.files).encode()).hexdigest(),
+                accelerator=accelerator,
+                integer_mac_share=quantization.integer_mac_share if quantization is not None else None,
             ),
             artifact,
         )
         for artifact in artifacts
-        for count in threads
+        for quantization in (artifact.manifest.quantization,)
+        for count, accelerator in [*((count, "") for count in threads), *((1, one) for one in accelerators)]
     ]
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from edgeseg.core.measurement import Conditions
 from edgeseg.metrics.latency import summarize
-from edgeseg.metrics.stability import Flags, check
+from edgeseg.metrics.stability import Flags, check, throttle_labels
 
 FLAGS = Flags(budget_s=20, threads=1, cores=2)
 CALM = [10e6 + 1e4 * (index % 3) for index in range(20)]
@@ -58,8 +58,18 @@ def test_the_machine():
     assert "1500 to 3000 MHz" in labels(conditions=clocks)["clock moved"].text
     heat = [Conditions(temperature_c=value) for value in (45, 60, 72)]
     assert "45 to 72" in labels(conditions=heat)["warmed up"].text
-    assert "throttled" in labels(conditions=[Conditions(throttled=True)])
-    assert "throttled" not in labels(conditions=[Conditions(throttled=False)])
+
+
+def test_what_a_pi_says_of_power_and_heat():
+    calm = Conditions(throttled=False, throttle_flags=0x50000)
+    assert throttle_labels([calm, calm], calm) == (), "what happened before the session is not its fault"
+    (label,) = throttle_labels([calm, Conditions(throttled=False, throttle_flags=0x50005)], calm)
+    assert label.name == "throttled"
+    assert label.text.startswith("under-voltage, throttled (get_throttled 0x50000, then 0x50005")
+    over = Conditions(throttled=False, throttle_flags=0xD0000)
+    assert "soft temperature limit" in throttle_labels([calm, over], calm)[0].text, "it came on and is over again"
+    assert throttle_labels([Conditions(throttled=True)], Conditions()), "other processors say yes or no"
+    assert throttle_labels([Conditions(throttled=False)], Conditions()) == ()
 
 
 def test_a_slow_first_run_is_a_remark_and_no_doubt():

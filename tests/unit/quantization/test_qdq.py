@@ -150,7 +150,11 @@ def test_a_channel_200_times_the_others_is_found_and_left_in_float(calibrated, i
     effects = selection.rank(placed, simulation, scales, feeds, judge)
     assert effects[0].part == "wide"
     assert set(effects[0].layers) == {"wide.conv", "small"}
-    parts, error = selection.keep_in_float(simulation, scales, feeds, judge, effects, bad / 2)
+
+    def with_floats(parts):
+        return judge([simulation.run(feed, scales, parts) for feed in feeds])
+
+    parts, error = selection.keep_in_float(with_floats, effects, bad / 2)
     assert parts == {"wide"}
     assert error < bad / 2
     final = place(model, floating=selection.layers_of(placed, parts))

@@ -184,3 +184,21 @@ def test_what_is_no_record_is_refused(line, reason):
 def test_travelling_modules_exist():
     assert importlib.util.find_spec("edgeseg.worker.main")
     assert all(isinstance(path, Path) and path.suffix == ".py" for path in pack.modules())
+
+
+def test_the_throttling_bits_come_from_vcgencmd_where_the_kernel_has_none(tmp_path, monkeypatch):
+    from edgeseg.worker import probe
+
+    program = tmp_path / "vcgencmd"
+    program.write_text('#!/bin/sh\n[ "$1" = get_throttled ] && echo throttled=0x50005\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(probe, "_FIRMWARE", ())
+    monkeypatch.setattr(probe, "_asked", [])
+    conditions = probe.now()
+    assert conditions.throttle_flags == 0x50005
+    assert conditions.throttled is True
+    program.unlink()
+    assert probe.throttle_flags() == 0x50005, "it is asked once a second at most"
+    monkeypatch.setattr(probe, "_asked", [])
+    assert probe.throttle_flags() is None

@@ -1,0 +1,144 @@
+"""Files on a board, in folders that are called by the hash of what is in them: what is there is never pushed again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from edgeseg.core import process
+from edgeseg.core.errors import EdgesegError
+from edgeseg.core.manifest import sha256
+from edgeseg.transports.ssh import Ssh
+
+SLOWEST = 100_000
+"""Bytes a second of the slowest link that is still waited for."""
+
+Content = bytes | Path
+
+_PUSH = r"""
+set -e
+cd "$1"
+mkdir -p "$2"
+part="$2/.$3.$4.part"
+trap 'rm -rf "$part"' EXIT
+mkdir "$part"
+tar -xf - -C "$part"
+(cd "$part" && sha256sum --check --status .sums) || { echo "what arrived is not what was sent" >&2; exit 1; }
+rm "$part/.sums"
+mv -T "$part" "$2/$3" 2>/dev/null || [ -d "$2/$3" ]
+"""
+_HAVE = r"""cd "$1" && shift && for one in "$@"; do [ -d "$one" ] && echo "$one"; done; exit 0"""
+_FRAMES = r"""set -e; cd "$1"; rm -f frame-*; tar -xf -"""
+
+
+class PushError(EdgesegError):
+    """Something could not be put on the board."""
+
+    usual_hint = "make room on the board (df -h ~), or remove what edgeseg keeps there: edgeseg device clean NAME"
+
+
+class Store:
+    """The cache folder of a board.
+
+    Attributes:
+        pushed: Bytes that were sent, by kind.
+    """
+
+    def __init__(self, ssh: Ssh, root: str) -> None:
+        self._ssh, self.root = ssh, root
+        self.pushed: dict[str, int] = {}
+        self._there: set[str] = set()
+
+    def put(self, kind: str, bundles: Sequence[Mapping[str, Content]]) -> list[str]:
+        """Have folders with these files on the board.
+
+        Args:
+            kind: What they are, and the folder above them: ``worker``, ``artifacts``, ``frames``, ``wheels``.
+            bundles: Each: file name to content.
+
+        Returns:
+            Their paths there, in the order of `bundles`.
+
+        Raises:
+            PushError: The disk is full, or read-only, or the files did not arrive whole.
+            DeviceUnreachable: The connection broke.
+        """
+        sums = [{name: _sha(content) for name, content in bundle.items()} for bundle in bundles]
+        places = [f"{kind}/{_digest(one)}" for one in sums]
+        unknown = [place for place in dict.fromkeys(places) if place not in self._there]
+        if unknown:
+            self._there.update(self._ssh.run(_HAVE, [self.root, *unknown], timeout_s=60).stdout.split())
+        for place, bundle, hashes in zip(places, bundles, sums, strict=True):
+            if place not in self._there:
+                self._push(kind, place, bundle, hashes)
+                self._there.add(place)
+        return [f"{self.root}/{place}" for place in places]
+
+    def put_frames(self, folder: str, frames: Mapping[str, bytes]) -> None:
+        """Replace the pictures in a job's folder.
+
+        Raises:
+            PushError: The disk is full.
+            DeviceUnreachable: The connection broke.
+        """
+        self._send("pictures", _FRAMES, [folder], frames)
+
+    def forget(self, kind: str) -> None:
+        """Remove everything of a kind from the board."""
+        self._ssh.run('rm -rf "$1"', [f"{self.root}/{kind}"], timeout_s=120)
+        self._there = {place for place in self._there if not place.startswith(f"{kind}/")}
+
+    def _push(self, kind: str, place: str, bundle: Mapping[str, Content], hashes: Mapping[str, str]) -> None:
+        listing = "".join(f"{digest}  {name}\n" for name, digest in hashes.items())
+        arguments = [self.root, kind, place.partition("/")[2], secrets.token_hex(4)]
+        self._send(kind, _PUSH, arguments, {**bundle, ".sums": listing.encode()})
+
+    def _send(self, kind: str, script: str, arguments: Sequence[str], files: Mapping[str, Content]) -> None:
+        with tempfile.TemporaryFile() as handle:
+            size = _tar(handle, files)
+            try:
+                done = self._ssh.run(script, arguments, timeout_s=60 + size / SLOWEST, stdin=handle)
+            except process.Timeout as error:
+                raise PushError(
+                    f"{size / 1e6:.1f} MB could not be put on {self._ssh.address}: {error.message}"
+                ) from error
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if line.strip() and "Exiting with failure" not in line]
+            full = next((line for line in lines if "No space left" in line or "quota" in line.lower()), "")
+            raise PushError(
+                f"{size / 1e6:.1f} MB could not be put on {self._ssh.address}: {(full or (lines or [done.last_words])[-1]).strip()}"
+            )
+        self.pushed[kind] = self.pushed.get(kind, 0) + sum(map(_size, files.values()))
+
+
+def _tar(handle: IO[bytes], files: Mapping[str, Content]) -> int:
+    with tarfile.open(fileobj=handle, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = _size(content), 0o644
+            if isinstance(content, bytes):
+                archive.addfile(entry, io.BytesIO(content))
+            else:
+                with content.open("rb") as source:
+                    archive.addfile(entry, source)
+    size = handle.tell()
+    handle.seek(0)
+    return size
+
+
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def _sha(content: Content) -> str:
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else sha256(content)
+
+
+def _digest(sums: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{name}\0{sums[name]}\0" for name in sorted(sums)).encode()).hexdigest()[:16]
