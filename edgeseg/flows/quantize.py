@@ -144,9 +144,9 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     )  # fmt: skip
     started = time.perf_counter()
     model, cleaning = simplify.simplify(reference.model)
-    # One calibration is for all backends, so they share one graph.
+    # One calibration is for all backends, so they share one graph; the same on every machine, so that recipes replay.
     rewritten = rewriting.rewrite(
-        _at_opset(model), spec, Target(rewriting.ANY, "int8", rewriting.block_of_this_cpu()), request.rewrites,
+        _at_opset(model), spec, Target(rewriting.ANY, "int8"), request.rewrites,
         without=rewriting.HEADS if request.raw_logits else (),
     )  # fmt: skip
     model, changes = rewritten.model, (cleaning, *rewritten.applied)
@@ -279,9 +279,7 @@ def _make(
         )
 
     options = {"io": "int8"} if request.io == "int8" else {}
-    return maker.make(
-        backend, "int8", quantised, rewrites=changes, packages=packages, options=options, record=record
-    )
+    return maker.make(backend, "int8", quantised, rewrites=changes, packages=packages, options=options, record=record)
 
 
 def _machine() -> str:
