@@ -279,9 +279,7 @@ def _make(
         )
 
     options = {"io": "int8"} if request.io == "int8" else {}
-    return maker.make(
-        backend, "int8", quantised, rewrites=changes, packages=packages, options=options, record=record
-    )
+    return maker.make(backend, "int8", quantised, rewrites=changes, packages=packages, options=options, record=record)
 
 
 def _machine() -> str:
