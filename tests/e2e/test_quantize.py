@@ -110,7 +110,7 @@ def test_input_and_output_in_int8(quantize, edgeseg, need, tmp_path):
 
 @pytest.mark.slow
 def test_sizes(quantize, edgeseg, weights_file, need, tmp_path):
-    """A quarter of the weights' bytes, and what scales and 32-bit biases add to them."""
+    """A quarter of the weights' bytes, and what 32-bit biases add to them; scales are counted in the file alone."""
     import onnx
 
     need("ai_edge_litert", "pip install 'edgeseg[tflite]'", what="tflite")
@@ -119,11 +119,11 @@ def test_sizes(quantize, edgeseg, weights_file, need, tmp_path):
     assert quantize(*targets, "--no-rewrites", *LOOSE).code == 0
     folder = tmp_path / "exports/pphumanseg-lite"
 
-    def weight_bytes(name):
+    def weight_bytes(name, ending=""):
         constants = onnx.load(folder / name / "model.onnx").graph.initializer
-        return sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in constants)
+        return sum(onnx.numpy_helper.to_array(one).nbytes for one in constants if one.name.endswith(ending))
 
-    assert weight_bytes("onnx-int8") <= 0.30 * weight_bytes("onnx-fp32")
+    assert 0.25 * weight_bytes("onnx-fp32") < weight_bytes("onnx-int8", ".q") <= 0.30 * weight_bytes("onnx-fp32")
     small, plain = (manifest.read(folder / f"tflite-{name}").size_bytes for name in ("int8", "fp32"))
     assert small <= 0.45 * plain
 
