@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.cli import _flags, _output
+from edgeseg.cli import _flags, _model, _output
 
 if TYPE_CHECKING:
     from edgeseg.flows.parity import Comparison
@@ -41,15 +41,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="input and output of a TFLite file; int8 comes with scale and zero point in the manifest (default: float)")  # fmt: skip
     add("--rank", action="store_true", help="show what each part of the network costs the mask")
     add("--recipe", type=Path, metavar="FILE", help="replay the recipe.json of an artifact; nothing is calibrated")
-    add("--input-size", type=_flags.size, metavar="WxH", help="the network's input, width x height, e.g. 398x224")
-    add("--arch", metavar="NAME", help="architecture of a checkpoint that holds weights only (default: recognised)")
-    add("--head", metavar="NAME", help="logits, softmax or argmax, for architectures that edgeseg builds")
-    add("--color", choices=("rgb", "bgr"), help="colour order of the network's input")
-    add("--mean", type=_flags.three, metavar="R,G,B", help="mean of the normalisation (x / 255 - mean) / std")
-    add("--std", type=_flags.three, metavar="R,G,B", help="std of the normalisation")
+    _model.add(parser)
     _flags.add_rewrites(parser)
-    add("--name", metavar="NAME", help="name of the model's folder (default: the architecture's or the file's)")
-    add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
     _flags.add_data(parser, "those of --calib")
     _flags.add_gates(parser)
 
@@ -64,39 +57,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> QuantizeRequest:
+    from dataclasses import replace
+
     from edgeseg import backends
-    from edgeseg.assets import bundled
     from edgeseg.core import manifest
-    from edgeseg.flows.model import ModelRequest
     from edgeseg.flows.parity import gate_for
     from edgeseg.flows.quantize import QuantizeRequest
-    from edgeseg.graph.segmentation import Told
 
-    checkpoint = Path(arguments.checkpoint) if arguments.checkpoint else bundled()
-    name = arguments.name or ""
-    if (checkpoint / manifest.MANIFEST).is_file():  # an artifact: its reference is the network without losses
-        artifact = manifest.read(checkpoint)
-        name = name or artifact.manifest.model
+    said = _model.said(arguments)
+    model = _model.request(said)
+    if (model.checkpoint / manifest.MANIFEST).is_file():  # an artifact: its reference is the network without losses
+        artifact = manifest.read(model.checkpoint)
         reference = artifact if artifact.folder.name == manifest.REFERENCE else manifest.reference_of(artifact)
-        checkpoint = reference.model_file
-    target = arguments.target or (
-        {"nncf": ("openvino",), "dynamic": ("onnx",)}.get(arguments.method)
-        or (("tflite",) if arguments.io == "int8" else tuple(backends.names()))
-    )
+        model = replace(model, checkpoint=reference.model_file, name=model.name or artifact.manifest.model)
+    only = {"nncf": ("openvino",), "dynamic": ("onnx",)}.get(arguments.method)
+    usual = only or (("tflite",) if arguments.io == "int8" else tuple(backends.names()))
     return QuantizeRequest(
-        model=ModelRequest(
-            checkpoint=checkpoint,
-            arch=arguments.arch or "",
-            size=arguments.input_size,
-            head=arguments.head or "",
-            name=name,
-            told=Told(color=arguments.color, mean=arguments.mean, std=arguments.std),
-        ),
-        targets=target,
+        model=model,
+        targets=arguments.target or usual,
         calibration=arguments.calib or "sample:64",
         calibrate_anyway=arguments.calib_anyway,
-        data=arguments.data or "",
-        mask_values=arguments.mask_values or "",
+        data=said("data", ""),
+        mask_values=said("mask_values", ""),
         out=arguments.out,
         gate=gate_for("int8", **_flags.limits(arguments)),
         method=arguments.method,

@@ -172,9 +172,6 @@ def _row(
     cold = next(iter(recording.of(Cold, variant.key)), None)
     judged = accuracy.get(variant.key)
     labels = throttle_labels([one.slice.conditions for one in slices], session.hello.conditions)
-    if variant.precision == "int8" and cold and (floats := _floats(cold.loaded.executed)):
-        text = f"the runtime multiplies in {floats} here, not in integers"
-        labels += (Label("not int8", text, "compare it with the fp32 artifact before choosing it", doubtful=False),)
     if summary is not None:
         flags = Flags(session.budget_s, variant.threads, int(session.hello.device.get("cores", "1")), stopped)
         labels += check(
@@ -206,11 +203,6 @@ def _row(
         rounds=samples,
         resampled=resampled(own),
     )
-
-
-def _floats(executed: dict[str, int]) -> str:
-    """The precisions of a runtime that tells them, if no integer is among them."""
-    return "" if executed.keys() & {"i8", "u8"} else ", ".join(sorted(executed))
 
 
 def _verdict(session: Session, is_baseline: bool, ratio: Interval | None) -> str:
