@@ -186,6 +186,7 @@ def _self_test(arguments: argparse.Namespace) -> int:
         budget_s=arguments.budget or 20.0,
         threads=arguments.threads[0] if arguments.threads else 1,
         seed=arguments.seed or 0,
+        settings=_flags.device_settings(arguments),
     )
     with _bench_table.progress() as progress:
         result = self_test(request, progress=progress)

@@ -36,7 +36,8 @@ PATIENCE_S = 30.0
 
 _WORK = r"""
 mkdir -p "$1" && cd "$1" || exit
-read -r _ _ _ _ group _ < /proc/$$/stat && echo "$group" > pid
+group=$(ps -o pgid= -p $$ 2>/dev/null | tr -d ' ')
+echo "${group:-$$}" > pid
 # Some runtimes leave notes in the home folder (ONNX Runtime: an identity for its telemetry): this one is removed again.
 export PYTHONUSERBASE=$HOME/.local HOME=$1 XDG_CACHE_HOME=$1 TMPDIR=$1 PYTHONDONTWRITEBYTECODE=1
 die=$(command -v setpriv) && die="$die --pdeathsig KILL"

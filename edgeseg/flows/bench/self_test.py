@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeseg import devices
+from edgeseg.core.device import Settings
 from edgeseg.core.errors import EdgesegError
 from edgeseg.flows.bench.crew import Crew, Mate
 from edgeseg.flows.bench.results import Failure, Round
@@ -33,6 +35,7 @@ class SelfTestRequest:
         threads: CPU threads.
         seed: Of the order of measuring.
         slowdowns: The twins.
+        settings: What was asked of the device itself.
     """
 
     artifact: Path | None = None
@@ -43,6 +46,7 @@ class SelfTestRequest:
     seed: int = 0
     exports: Path = Path("exports")
     slowdowns: tuple[float, ...] = SLOWDOWNS
+    settings: Settings = Settings()
 
 
 @dataclass(frozen=True)
@@ -131,16 +135,19 @@ def _rounds(
     def keep(one: Round) -> None:
         rounds[one.slice.item][one.number] = one
 
-    crew = Crew(devices.load(request.device), mates, (), timeout_s=60.0, lost=lost)
-    try:
-        run(
-            crew,
-            Plan(request.budget_s, mates[0].variant.key, request.seed + number),
-            keep=keep,
-            progress=lambda share: progress(f"run {number + 1} of {request.runs}", (number + share) / request.runs),
-        )
-    finally:
-        crew.close()
+    with contextlib.closing(devices.load(request.device, request.settings)) as device:
+        if device.probe().emulated:
+            raise EdgesegError(f"{request.device} is an emulator: it has no times to be tested", "--device cpu")
+        crew = Crew(device, mates, (), timeout_s=60.0, lost=lost)
+        try:
+            run(
+                crew,
+                Plan(request.budget_s, mates[0].variant.key, request.seed + number),
+                keep=keep,
+                progress=lambda share: progress(f"run {number + 1} of {request.runs}", (number + share) / request.runs),
+            )
+        finally:
+            crew.close()
     return rounds
 
 

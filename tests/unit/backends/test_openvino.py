@@ -54,3 +54,28 @@ def test_model_api_makes_our_masks_of_it(exported, need):
         mask = theirs(picture[..., ::-1]).resultImage  # Model API takes BGR
         differing.append(np.mean(mask != ours.mask(picture)))
     assert np.mean(differing) < 0.02  # it rounds the resized picture to 8 bit
+
+
+class Refusing:
+    """An OpenVINO core that has no integer kernels, as on Arm."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, str]] = []
+
+    def compile_model(self, model, device, config):
+        self.asked.append(config)
+        if "LP_TRANSFORMS_MODE" not in config:
+            raise RuntimeError("Convolution input precision should be single")
+        return "compiled"
+
+
+def test_int8_that_arm_refuses_is_computed_in_float_there_and_nowhere_else(monkeypatch):
+    from edgeseg.backends import openvino
+
+    core = Refusing()
+    monkeypatch.setattr(openvino, "_is_arm", lambda: True)
+    assert openvino._compile(core, "model.xml", {"NUM_STREAMS": 1}) == "compiled"
+    assert core.asked[-1] == {"NUM_STREAMS": 1, "LP_TRANSFORMS_MODE": "NO"}
+    monkeypatch.setattr(openvino, "_is_arm", lambda: False)
+    with pytest.raises(RuntimeError, match="should be single"):
+        openvino._compile(Refusing(), "model.xml", {})

@@ -196,6 +196,28 @@ def test_latencies_of_an_emulator_enter_no_choice(recorder):
     assert {one.why_not for one in result.others} == {"measured in an emulator"}
 
 
+def test_no_time_of_an_emulator_is_told(recorder, tmp_path):
+    path = recorder.session(MODELS, sustained={"onnx-fp32": (10.0, 12.0)})
+    path.write_text(path.read_text().replace('"emulated": false', '"emulated": true'))
+    rows = summarize(results.read(path)).rows
+    assert all(row.latency is None and row.ratio is None and row.verdict == "emulated" for row in rows)
+    assert all(row.scores is not None and not row.sustained for row in rows), "the masks are real"
+    report(ReportRequest((recorder.folder,), csv=tmp_path / "r.csv"))
+    header, *lines = (tmp_path / "r.csv").read_text().splitlines()
+    told = dict(zip(header.split(","), lines[0].split(","), strict=True))
+    assert told["emulated"] == "True"
+    assert not [name for name, value in told.items() if name.endswith("_ms") and value]
+
+
+def test_pi_means_the_board_and_not_its_stand_in(recorder):
+    real = recorder.session(MODELS, device="pi-raspberry-pi-4-4c")
+    emulated = recorder.session(MODELS, device="pi-emulated-raspberry-pi-4-2c", number=1)
+    emulated.write_text(emulated.read_text().replace('"emulated": false', '"emulated": true'))
+    result = pick(PickRequest((recorder.folder,), device="pi"))
+    assert result.chosen is not None
+    assert real.exists()
+
+
 def test_what_cannot_be_measured_any_more_is_a_regression(recorder):
     before = recorder.session(MODELS, number=0)
     after = recorder.session(MODELS, number=1)
