@@ -54,7 +54,7 @@ def _cells(row: Row) -> list[str]:
     if row.failure is not None and row.latency is None:
         return [size, *["-"] * 8, row.failure.reason]
     scores, agreement, latency = row.scores, row.agreement, row.latency
-    labels = ", ".join(label.name for label in row.labels if label.doubtful)
+    labels = ", ".join(row.shown_labels)
     if row.failure is not None:
         labels = row.failure.reason
     return [

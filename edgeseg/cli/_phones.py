@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeseg.cli import _output
+from edgeseg.core import plugins
 
 if TYPE_CHECKING:
     from edgeseg.core.errors import EdgesegError
@@ -45,11 +46,10 @@ def measure(request: BenchRequest, arguments: argparse.Namespace) -> Iterator[Be
 
 
 def _invite(invitation: Invitation, left_out: tuple[str, ...]) -> None:
-    import segno
-
     for name in left_out:
         _output.note(f"{name} does not run in a browser and is left out")
     if sys.stderr.isatty():
+        segno = plugins.require("segno", extra="browser", what="the QR code")
         segno.make(invitation.link, error="l").terminal(out=sys.stderr, compact=True)
     _output.note(f"open {invitation.link} and tap Start")
     if invitation.fingerprint:

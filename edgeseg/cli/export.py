@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.cli import _flags, _output
+from edgeseg.cli import _flags, _model, _output
 
 if TYPE_CHECKING:
     from edgeseg.flows.export import ExportRequest, ExportResult
@@ -25,23 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="backends, comma-separated: onnx, openvino, tflite (default: onnx)",
     )
     add("--precision", metavar="P", help="fp32 or fp16, which stores weights in half precision (default: fp32)")
-    add("--input-size", type=_flags.size, metavar="WxH", help="the network's input, width x height, e.g. 398x224")
-    add("--arch", metavar="NAME", help="architecture of a checkpoint that holds weights only (default: recognised)")
-    add(
-        "--model",
-        metavar="PACKAGE.MODULE:FACTORY",
-        help="Python function that builds the network of a PyTorch state dict",
-    )
-    add(
-        "--head",
-        metavar="NAME",
-        help="logits, softmax or argmax, for architectures that edgeseg builds (default: logits)",
-    )
-    add("--output", metavar="NAME", help="which output of an ONNX file is the mask, where it has several")
-    add("--color", choices=("rgb", "bgr"), help="colour order of the network's input")
-    add("--mean", type=_flags.three, metavar="R,G,B", help="mean of the normalisation (x / 255 - mean) / std")
-    add("--std", type=_flags.three, metavar="R,G,B", help="std of the normalisation")
-    add("--classes", type=_flags.names, metavar="NAMES", help="class names, comma-separated, background first")
+    _model.add(parser)
     add("--io-layout", choices=("nhwc", "nchw"), help="layout of a TFLite file's input and output (default: nhwc)")
     add(
         "--converter",
@@ -49,8 +32,6 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="who writes the TFLite file; onnx2tf is the way out for networks that edgeseg refuses (default: edgeseg)",
     )
     _flags.add_rewrites(parser, tunable=True)
-    add("--name", metavar="NAME", help="name of the model's folder (default: the architecture's or the file's)")
-    add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
     _flags.add_data(parser, "8 synthetic portraits")
     _flags.add_gates(parser)
 
@@ -66,39 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _request(arguments: argparse.Namespace) -> ExportRequest:
     """What is to be exported: the flags, then the recipe, then the defaults."""
-    from edgeseg.assets import bundled
     from edgeseg.flows.export import PARITY_IMAGES, ExportRequest
-    from edgeseg.flows.model import ModelRequest
     from edgeseg.flows.parity import gate_for
-    from edgeseg.flows.recipe import Recipe, read_recipe
-    from edgeseg.graph.segmentation import Told
 
-    recipe, checkpoint = Recipe(), arguments.checkpoint
-    if checkpoint and checkpoint.endswith(".toml"):
-        recipe = read_recipe(Path(checkpoint))
-        checkpoint = recipe.checkpoint
-
-    def said(flag: str, default: Any = None) -> Any:
-        given = getattr(arguments, flag)
-        return given if given is not None else (getattr(recipe, flag) or default)
-
+    said = _model.said(arguments)
     precision = said("precision", "fp32")
     return ExportRequest(
-        model=ModelRequest(
-            checkpoint=Path(checkpoint) if checkpoint else bundled(),
-            arch=said("arch", ""),
-            factory=said("model", ""),
-            size=said("input_size"),
-            head=said("head", ""),
-            name=said("name", ""),
-            told=Told(
-                color=said("color"),
-                mean=said("mean"),
-                std=said("std"),
-                classes=said("classes"),
-                output=said("output"),
-            ),
-        ),
+        model=_model.request(said),
         targets=said("target", ("onnx",)),
         precision=precision,
         data=said("data", f"sample:{PARITY_IMAGES}"),

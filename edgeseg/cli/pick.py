@@ -46,13 +46,15 @@ def run(arguments: argparse.Namespace) -> int:
             "-" if one.median_ms is None else f"{one.median_ms:.2f}",
             "-" if one.miou is None else f"{one.miou:.4f}",
             f"{one.size_bytes / 1e6:.2f}",
-            one.why_not,
+            "; ".join(filter(None, (one.why_not, *one.labels))),
             state="good" if chosen else "soft",
         )
     table.show()
     if result.chosen is None:
         _output.complain("no artifact is within the limits", "loosen a limit, or edgeseg export another precision")
         return 3
+    for label in result.chosen.labels:
+        _output.note(f"the chosen one is INT8, but {label}")
     if result.chosen.doubts:
         _output.note(f"the chosen one's latency is doubtful: {', '.join(result.chosen.doubts)}")
     return 0

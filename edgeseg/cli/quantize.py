@@ -6,14 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeseg.cli import _flags, _output
+from edgeseg.cli import _flags, _model, _output
 
 if TYPE_CHECKING:
     from edgeseg.flows.parity import Comparison
     from edgeseg.flows.quantize import QuantizeRequest, QuantizeResult
-
-MOSTLY_FLOAT = 0.5
-"""Below this share of integer multiply-accumulates an artifact is INT8 by name only."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -40,17 +37,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add("--ranges", metavar="R", default="",
         help="minmax, p99.99, p99.9 or mse for every tensor (default: chosen by what it does to the mask)")  # fmt: skip
+    add("--io", choices=("float", "int8"), default="float",
+        help="input and output of a TFLite file; int8 comes with scale and zero point in the manifest (default: float)")  # fmt: skip
     add("--rank", action="store_true", help="show what each part of the network costs the mask")
     add("--recipe", type=Path, metavar="FILE", help="replay the recipe.json of an artifact; nothing is calibrated")
-    add("--input-size", type=_flags.size, metavar="WxH", help="the network's input, width x height, e.g. 398x224")
-    add("--arch", metavar="NAME", help="architecture of a checkpoint that holds weights only (default: recognised)")
-    add("--head", metavar="NAME", help="logits, softmax or argmax, for architectures that edgeseg builds")
-    add("--color", choices=("rgb", "bgr"), help="colour order of the network's input")
-    add("--mean", type=_flags.three, metavar="R,G,B", help="mean of the normalisation (x / 255 - mean) / std")
-    add("--std", type=_flags.three, metavar="R,G,B", help="std of the normalisation")
+    _model.add(parser)
     _flags.add_rewrites(parser)
-    add("--name", metavar="NAME", help="name of the model's folder (default: the architecture's or the file's)")
-    add("--out", type=Path, default=Path("exports"), metavar="DIR", help="where artifacts go (default: exports)")
     _flags.add_data(parser, "those of --calib")
     _flags.add_gates(parser)
 
@@ -65,44 +57,35 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> QuantizeRequest:
+    from dataclasses import replace
+
     from edgeseg import backends
-    from edgeseg.assets import bundled
     from edgeseg.core import manifest
-    from edgeseg.flows.model import ModelRequest
     from edgeseg.flows.parity import gate_for
     from edgeseg.flows.quantize import QuantizeRequest
-    from edgeseg.graph.segmentation import Told
 
-    checkpoint = Path(arguments.checkpoint) if arguments.checkpoint else bundled()
-    name = arguments.name or ""
-    if (checkpoint / manifest.MANIFEST).is_file():  # an artifact: its reference is the network without losses
-        artifact = manifest.read(checkpoint)
-        name = name or artifact.manifest.model
+    said = _model.said(arguments)
+    model = _model.request(said)
+    if (model.checkpoint / manifest.MANIFEST).is_file():  # an artifact: its reference is the network without losses
+        artifact = manifest.read(model.checkpoint)
         reference = artifact if artifact.folder.name == manifest.REFERENCE else manifest.reference_of(artifact)
-        checkpoint = reference.model_file
-    target = arguments.target or (
-        {"nncf": ("openvino",), "dynamic": ("onnx",)}.get(arguments.method) or tuple(backends.names())
-    )
+        model = replace(model, checkpoint=reference.model_file, name=model.name or artifact.manifest.model)
+    only = {"nncf": ("openvino",), "dynamic": ("onnx",)}.get(arguments.method)
+    usual = only or (("tflite",) if arguments.io == "int8" else tuple(backends.names()))
     return QuantizeRequest(
-        model=ModelRequest(
-            checkpoint=checkpoint,
-            arch=arguments.arch or "",
-            size=arguments.input_size,
-            head=arguments.head or "",
-            name=name,
-            told=Told(color=arguments.color, mean=arguments.mean, std=arguments.std),
-        ),
-        targets=target,
+        model=model,
+        targets=arguments.target or usual,
         calibration=arguments.calib or "sample:64",
         calibrate_anyway=arguments.calib_anyway,
-        data=arguments.data or "",
-        mask_values=arguments.mask_values or "",
+        data=said("data", ""),
+        mask_values=said("mask_values", ""),
         out=arguments.out,
         gate=gate_for("int8", **_flags.limits(arguments)),
         method=arguments.method,
         ranges=arguments.ranges,
         rank=arguments.rank,
         recipe=arguments.recipe,
+        io=arguments.io,
         command=arguments.command_line,
         rewrites=_flags.rewrites(arguments),
         raw_logits=arguments.raw_logits,
@@ -166,6 +149,8 @@ def document(result: QuantizeResult) -> dict[str, Any]:
 
 def table(result: QuantizeResult) -> None:
     """One line an artifact on stdout."""
+    from edgeseg.flows.bench.integers import LEAST_SHARE
+
     rows = _output.Table(
         "artifact", "where", "seconds>", "MB>", "int8>", "mIoU>", "lost>", "connectivity lost>", "pixels that agree>",
         "pictures", title=f"calibrated in {result.calibration_seconds:.1f} s",
@@ -185,7 +170,7 @@ def table(result: QuantizeResult) -> None:
             str(item.artifact.folder),
             f"{item.seconds:.1f}",
             f"{item.artifact.size_bytes / 1e6:.2f}",
-            f"{100 * share:.1f} %" + (" (mostly float: not faster)" if share < MOSTLY_FLOAT else ""),
+            f"{100 * share:.1f} %" + (" (mostly float: not faster)" if share < LEAST_SHARE else ""),
             *_figures(comparison),
             f"{100 * (1 - comparison.agreement.flipped_share):.3f} %",
             f"{parity.images} {'synthetic' if parity.synthetic else 'of ' + parity.data}",

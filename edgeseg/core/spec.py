@@ -7,7 +7,7 @@ read the same spec, because pre- or post-processing that differs somewhere is th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Optional
 
 from edgeseg.core.errors import EdgesegError
 
@@ -25,6 +25,14 @@ class State:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """How a tensor of real numbers is held in int8: ``real = scale * (stored - zero)``."""
+
+    scale: float
+    zero: int
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """How an image becomes the network's input, and its output a mask.
 
@@ -33,7 +41,8 @@ class ModelSpec:
     out as `input_layout` with a batch of one. With `input_dtype` ``uint8`` the resized image goes in as it is.
 
     Post-processing: scores are resized to the image's own size (bilinear, half-pixel centres), then argmax over the
-    classes (one channel: foreground where probability > 0.5 or logit > 0); `labels` are resized to the nearest.
+    classes (one channel: foreground where probability > 0.5 or logit > 0); `labels` are resized to the nearest. With
+    `output_stored` the scores come as int8.
     """
 
     name: str
@@ -51,6 +60,8 @@ class ModelSpec:
     output_kind: Literal["logits", "probabilities", "labels"] = "logits"
     output_channels: int = 2
     states: tuple[State, ...] = ()
+    input_stored: Optional[Stored] = None
+    output_stored: Optional[Stored] = None
     schema_version: int = 1
 
     def __post_init__(self) -> None:

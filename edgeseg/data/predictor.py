@@ -29,7 +29,7 @@ class Predictor:
 
     def takes_the_input_of(self, other: Predictor) -> bool:
         """Whether `prepare` makes the same tensor as that of another predictor, so that it need not be made twice."""
-        fields = ("width", "height", "color", "mean", "std", "input_dtype", "input_layout")
+        fields = ("width", "height", "color", "mean", "std", "input_dtype", "input_layout", "input_stored")
         return all(getattr(self.spec, field) == getattr(other.spec, field) for field in fields)
 
     def infer(self, tensor: Array) -> Array:

@@ -71,7 +71,7 @@ def to_input(image: Array, spec: ModelSpec) -> Array:
         spec: The network's spec.
 
     Returns:
-        `spec.input_shape`, `spec.input_dtype`, C-contiguous.
+        `spec.input_shape`, `spec.input_dtype` (int8 with `spec.input_stored`), C-contiguous.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise GraphError(f"an image has to be [H, W, 3] uint8, not {list(image.shape)} {image.dtype}")
@@ -86,6 +86,9 @@ def to_input(image: Array, spec: ModelSpec) -> Array:
         scale, shift = _affine(spec.mean, spec.std)
         tensor *= scale
         tensor += shift
+        if spec.input_stored is not None:
+            tensor /= np.float32(spec.input_stored.scale)
+            tensor = np.clip(np.rint(tensor) + spec.input_stored.zero, -128, 127).astype(np.int8)
     if spec.input_layout == "nhwc":
         tensor = tensor.transpose(1, 2, 0)
     return np.ascontiguousarray(tensor)[None]
@@ -110,6 +113,8 @@ def scores(output: Array, spec: ModelSpec) -> Array:
     if output.shape[0] != 1:
         raise GraphError(f"a batch of one was expected, the output is {list(output.shape)}")
     planes = output[0]
+    if spec.output_stored is not None:
+        planes = (planes.astype(np.float32) - spec.output_stored.zero) * np.float32(spec.output_stored.scale)
     if spec.output_layout == "nhwc":
         planes = planes.transpose(2, 0, 1)
     if planes.ndim != 3 or planes.shape[0] != spec.output_channels:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeseg.core.errors import EdgesegError
-from edgeseg.flows.bench import latest
+from edgeseg.flows.bench import integers, latest
 from edgeseg.flows.bench.latest import Latest
 from edgeseg.flows.bench.rows import Row
 
@@ -48,6 +48,8 @@ class Candidate:
     size_bytes: int
     why_not: str
     doubts: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    """What a table shows of it beside the doubts."""
 
 
 @dataclass(frozen=True)
@@ -144,4 +146,5 @@ def _candidate(one: Latest, why_not: str) -> Candidate:
         size_bytes=row.variant.size_bytes,
         why_not=why_not,
         doubts=tuple(label.name for label in row.labels if label.doubtful),
+        labels=tuple(name for name in row.shown_labels if name in integers.NAMES),
     )

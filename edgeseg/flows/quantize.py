@@ -56,6 +56,7 @@ class QuantizeRequest:
         ranges: Take this range method for all tensors; empty to choose by the mask.
         rank: Measure what every part of the network does to the mask, also when nothing has to be mended.
         recipe: Replay this file; nothing is calibrated then.
+        io: ``int8`` for input and output in int8 (TFLite); ``float`` or empty otherwise.
         command: The command line, for the manifests.
         rewrites: Names of exact rewrites to apply; None for those that INT8 profits from.
         raw_logits: Keep the values of the network's own logits.
@@ -73,6 +74,7 @@ class QuantizeRequest:
     ranges: str = ""
     rank: bool = False
     recipe: Path | None = None
+    io: str = ""
     command: str = ""
     rewrites: tuple[str, ...] | None = None
     raw_logits: bool = False
@@ -142,9 +144,9 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     )  # fmt: skip
     started = time.perf_counter()
     model, cleaning = simplify.simplify(reference.model)
-    # One calibration is for all backends, so they share one graph.
+    # One calibration is for all backends, so they share one graph; the same on every machine, so that recipes replay.
     rewritten = rewriting.rewrite(
-        _at_opset(model), spec, Target(rewriting.ANY, "int8", rewriting.block_of_this_cpu()), request.rewrites,
+        _at_opset(model), spec, Target(rewriting.ANY, "int8"), request.rewrites,
         without=rewriting.HEADS if request.raw_logits else (),
     )  # fmt: skip
     model, changes = rewritten.model, (cleaning, *rewritten.applied)
@@ -202,6 +204,8 @@ def _checked(request: QuantizeRequest) -> list[Backend]:
         if (request.method == "nncf" and name != "openvino") or (request.method == "dynamic" and name != "onnx"):
             of = "openvino" if request.method == "nncf" else "onnx"
             raise EdgesegError(f"--method {request.method} is for {of} alone", f"--target {of}")
+        if request.io == "int8" and name != "tflite":
+            raise EdgesegError(f"--io int8 is for tflite, {name} takes and gives floats", "--target tflite")
         chosen.append(backend)
     if not chosen:
         raise EdgesegError("no target is named", f"--target {','.join(backends.names())}")
@@ -274,7 +278,8 @@ def _make(
             note=executed.note,
         )
 
-    return maker.make(backend, "int8", quantised, rewrites=changes, packages=packages, record=record)
+    options = {"io": "int8"} if request.io == "int8" else {}
+    return maker.make(backend, "int8", quantised, rewrites=changes, packages=packages, options=options, record=record)
 
 
 def _machine() -> str:

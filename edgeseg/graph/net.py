@@ -6,7 +6,6 @@ sweeps and infers anew.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     import onnx
 
 Shape = tuple[int, ...]
+
+_SMALL = 256
+"""Elements of a constant up to which it may be a shape, whose content says how large other values are."""
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -79,6 +81,7 @@ class Net:
             else:
                 self.nodes.append(node)
         self.inputs = [value.name for value in graph.input if value.name not in self.constants]
+        del graph.node[:], graph.initializer[:], graph.value_info[:]  # all of them are made anew
         self.outputs = [value.name for value in graph.output]
         self._taken = {name for node in self.nodes for name in (*node.input, *node.output)} | set(self.constants)
         self._taken |= {*self.inputs, *self.outputs, *(node.name for node in self.nodes)}
@@ -186,7 +189,7 @@ class Net:
         import onnx
 
         self.sweep()
-        typed = onnx.shape_inference.infer_shapes(self._assembled(), data_prop=True)
+        typed = onnx.shape_inference.infer_shapes(self._assembled(weights=False), data_prop=True)
         self.shapes, self.types = {}, {}
         for value in (*typed.graph.value_info, *typed.graph.input, *typed.graph.output):
             tensor = value.type.tensor_type
@@ -210,26 +213,22 @@ class Net:
             raise GraphError(f"a rewrite left an invalid graph: {str(error).strip().splitlines()[0]}") from error
         return model
 
-    def _assembled(self) -> onnx.ModelProto:
+    def _assembled(self, *, weights: bool = True) -> onnx.ModelProto:
+        """The graph as ONNX; without `weights`, large constants are inputs: enough, and much less, to infer shapes."""
         import onnx
-        from onnx import numpy_helper
+        from onnx import helper, numpy_helper
 
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         graph = model.graph
-        del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self.nodes)
-        graph.initializer.extend(numpy_helper.from_array(data, name) for name, data in self.constants.items())
         inputs = [value for value in graph.input if value.name in self.inputs]  # IR 3 lists weights there too
         del graph.input[:]
         graph.input.extend(inputs)
+        for name, data in self.constants.items():
+            if weights or data.size <= _SMALL:
+                graph.initializer.append(numpy_helper.from_array(data, name))
+            else:
+                kind = helper.np_dtype_to_tensor_dtype(data.dtype)
+                graph.input.append(helper.make_tensor_value_info(name, kind, data.shape))
         return model
-
-
-def macs(net: Net, node: onnx.NodeProto) -> int:
-    """Multiply-accumulates of a convolution with known shapes; 0 for other nodes."""
-    if node.op_type not in ("Conv", "ConvTranspose"):
-        return 0
-    weight = net.shape(node.input[1])
-    plane = net.shape(node.output[0] if node.op_type == "Conv" else node.input[0])
-    return math.prod(weight) * math.prod(plane[2:]) * plane[0] if weight and plane else 0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeseg.core import plugins
-from edgeseg.core.errors import EdgesegError, unknown
+from edgeseg.core.errors import unknown
 from edgeseg.core.spec import ModelSpec
 from edgeseg.graph.net import Net
 
@@ -161,17 +161,3 @@ def block_of_this_cpu() -> int:
     except OSError:
         return 8
     return next((block for flag, block in BLOCKS.items() if flag in flags), 8)
-
-
-def parse(text: str) -> tuple[str, ...]:
-    """The names after ``--rewrites``, checked.
-
-    Raises:
-        EdgesegError: One of them is no rewrite, or there is none.
-    """
-    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not chosen:
-        raise EdgesegError("--rewrites names no rewrite", f"one or more of {', '.join(names())}; or --no-rewrites")
-    for name in chosen:
-        load(name)
-    return chosen

@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     given = parser.parse_args()
-    sets: list[tuple[str, ...] | None] = [None, *(rewriting.parse(text) for text in given.sets)]
+    sets: list[tuple[str, ...] | None] = [None, *(tuple(text.split(",")) for text in given.sets)]
     if given.each:
         sets += [(name,) for name in rewriting.names()]
     for name, (model, spec) in networks(given.checkpoint).items():

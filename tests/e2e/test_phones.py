@@ -172,7 +172,7 @@ def test_from_start_to_the_result_table(browser, started):
     assert session.hello.device["isolated"] == "yes"
     for row in result.summary.rows:
         assert row.failure is None
-        assert row.latency.samples >= 3
+        assert row.latency.samples >= 2
         assert row.agreement.flipped_share <= 0.001, "the phone's masks are the reference's masks"
         assert row.prepare_ns > 0
         assert row.finish_ns > 0

@@ -9,7 +9,7 @@ from edgeseg.core import manifest
 from edgeseg.quantization import recipe
 
 SMALL = ("--input-size", "96x64")
-LOOSE = ("--min-agreement", "90", "--max-drop", "10")
+LOOSE = ("--min-agreement", "90", "--max-drop", "50", "--max-connectivity-drop", "100")
 """Random weights make masks of noise: what is held here is the machinery, not the accuracy."""
 
 
@@ -72,11 +72,78 @@ def test_a_recipe_is_replayed_and_edited(quantize, edgeseg, weights_file, tmp_pa
     edgeseg("quantize", weights_file, *SMALL, "--recipe", "nowhere.json").refused("there is no recipe at nowhere.json")
 
 
+def test_input_and_output_in_int8(quantize, edgeseg, need, tmp_path):
+    """What runs the file is told scale and zero point, and verify, bench and the worker go by them."""
+    need("ai_edge_litert", "pip install 'edgeseg[tflite]'", what="tflite")
+    from edgeseg.backends.tflite import runtime
+    from edgeseg.data.preprocess import scores, to_input
+    from edgeseg.data.sample import sample
+
+    folder = tmp_path / "exports/pphumanseg-lite/tflite-int8"
+    assert quantize("--target", "tflite", *LOOSE).code == 0
+    plain = manifest.read(folder)
+    before = runtime.TfliteSession(plain.model_file.read_bytes(), 1)
+    assert quantize("--io", "int8", *LOOSE).code == 0
+    artifact = manifest.read(folder)
+    spec = artifact.manifest.spec
+    session = runtime.TfliteSession(artifact.model_file, 1)
+    for details, stored in (
+        (session.inputs["image"], spec.input_stored),
+        (session.outputs["logits"], spec.output_stored),
+    ):
+        assert details["dtype"] == np.int8
+        assert details["quantization"] == pytest.approx((stored.scale, stored.zero))
+    picture = sample(3)[0]
+    assert to_input(picture, spec).dtype == np.int8
+    real = scores(before.run({"image": to_input(picture, plain.manifest.spec)})["logits"], plain.manifest.spec)
+    given = scores(session.run({"image": to_input(picture, spec)})["logits"], spec)
+    assert np.abs(given - real).max() <= 1.01 * spec.output_stored.scale, "the last rounding of both classes"
+    done = edgeseg("verify", folder, "--data", "sample:4", "--json", *LOOSE)
+    assert done.code == 0, done.err
+    done = edgeseg("bench", folder, "--data", "sample:4", "--budget", "2", "--json")
+    assert done.code == 0, done.err
+    [row] = done.json["benches"][0]["rows"]
+    assert row["flipped_share"] < 0.1
+    assert row["median_ms"] > 0
+    quantize("--io", "int8", "--target", "onnx,tflite").refused("--io int8 is for tflite", "--target tflite")
+
+
+@pytest.mark.slow
+def test_sizes(quantize, edgeseg, weights_file, need, tmp_path):
+    """A quarter of the weights' bytes, and what 32-bit biases add to them; scales are counted in the file alone."""
+    import onnx
+
+    need("ai_edge_litert", "pip install 'edgeseg[tflite]'", what="tflite")
+    targets = ("--target", "onnx,tflite")
+    assert edgeseg("export", weights_file, *SMALL, *targets, "--no-rewrites", "--data", "sample:2").code == 0
+    assert quantize(*targets, "--no-rewrites", *LOOSE).code == 0
+    folder = tmp_path / "exports/pphumanseg-lite"
+
+    def weight_bytes(name, ending=""):
+        constants = onnx.load(folder / name / "model.onnx").graph.initializer
+        return sum(onnx.numpy_helper.to_array(one).nbytes for one in constants if one.name.endswith(ending))
+
+    assert 0.25 * weight_bytes("onnx-fp32") < weight_bytes("onnx-int8", ".q") <= 0.30 * weight_bytes("onnx-fp32")
+    small, plain = (manifest.read(folder / f"tflite-{name}").size_bytes for name in ("int8", "fp32"))
+    assert small <= 0.45 * plain
+
+
+@pytest.mark.slow
+def test_ort_for_tflite(quantize, need, tmp_path):
+    """quantize_static's own placement, with ReLUs between the pairs, in the same writer."""
+    need("ai_edge_litert", "pip install 'edgeseg[tflite]'", what="tflite")
+    done = quantize("--target", "tflite", "--method", "ort", "--min-agreement", "50", *LOOSE[2:])
+    assert done.code == 0, done.err
+    record = manifest.read(tmp_path / "exports/pphumanseg-lite/tflite-int8").manifest.quantization
+    assert record.method == "ort"
+    assert record.integer_mac_share > 0.9
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ort", "dynamic"])
 def test_the_standard_alternatives(quantize, tmp_path, method):
     # Weights of 8 bits saturate in ONNX Runtime's kernels on x86 without VNNI, so what these masks are is open.
-    done = quantize("--target", "onnx", "--method", method, "--min-agreement", "50", "--max-drop", "50")
+    done = quantize("--target", "onnx", "--method", method, "--min-agreement", "50", *LOOSE[2:])
     assert done.code == 0, done.err
     record = manifest.read(tmp_path / "exports/pphumanseg-lite/onnx-int8").manifest.quantization
     assert record.method == method
@@ -143,9 +210,11 @@ def test_one_channel_of_200_times_the_others_range(edgeseg, planted, tmp_path):
 
 @pytest.mark.slow
 def test_layers_stay_in_float_until_the_masks_agree(edgeseg, tmp_path):
-    """A gate that no 8-bit graph reaches on every border pixel: the search pays for it with the fewest layers."""
-    words = ("--target", "onnx", "--calib", "sample:16", "--input-size", "192x112", "--min-agreement", "99.9")
-    done = edgeseg("quantize", *words)
+    """A gate just above what all of it in int8 reaches: the search pays for it with some layers, not with all."""
+    words = ("--target", "onnx", "--calib", "sample:16", "--input-size", "192x112", "--ranges", "minmax")
+    whole = edgeseg("quantize", *words, "--json")
+    error = whole.json["recipe"]["error"]
+    done = edgeseg("quantize", *words, "--min-agreement", f"{100 * (1 - 0.95 * error):.4f}")
     folder = next((tmp_path / "exports").glob("*/onnx-int8"))
     record = manifest.read(folder).manifest.quantization
     assert record.floating
@@ -157,13 +226,13 @@ def test_layers_stay_in_float_until_the_masks_agree(edgeseg, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_collapse_is_named_and_exits_with_3(edgeseg, planted, tmp_path):
-    """A recipe whose last scale holds next to nothing: every logit of the person is cut off, and all is background."""
+def test_a_collapse_is_named_and_exits_with_3(edgeseg, tmp_path):
+    """A recipe in which the head reads next to nothing: what is left of the scores is their bias, one class everywhere."""
     words = ("--target", "onnx", "--input-size", "192x112")
     assert edgeseg("quantize", *words, "--calib", "sample:8", "--ranges", "minmax").code in (0, 3)
     folder = next((tmp_path / "exports").glob("*/onnx-int8"))
     document = json.loads((folder / "recipe.json").read_text())
-    document["ranges"][-1]["step"] = 1e-9
+    document["ranges"][-2]["step"] = 1e-9
     (tmp_path / "broken.json").write_text(json.dumps(document))
     done = edgeseg("quantize", *words, "--recipe", "broken.json", "--data", "sample:8")
     assert done.code == 3

@@ -35,6 +35,7 @@ class TfliteBackend:
         *,
         io_layout: Literal["nhwc", "nchw"] = "nhwc",
         converter: Literal["edgeseg", "onnx2tf"] = "edgeseg",
+        io: Literal["float", "int8"] = "float",
     ) -> Conversion:
         """Write `model.tflite`; see `edgeseg.core.backend.Backend.convert`.
 
@@ -42,9 +43,10 @@ class TfliteBackend:
             model: `onnx.ModelProto` with static shapes.
             spec: The spec of `model`.
             precision: ``fp32``; ``fp16``: weights in half precision behind DEQUANTIZE; ``int8``: the Q/DQ pairs of
-                `model` as integer kernels, input and output in float.
+                `model` as integer kernels.
             out: An existing, empty folder.
             io_layout: Layout of the file's image input and output; NHWC is what phones expect.
+            io: For ``int8``: input and output in float, or in int8 with the scales that the spec then names.
             converter: ``onnx2tf`` is the way out for graphs that this writer refuses; fp32 only.
 
         Raises:
@@ -53,7 +55,7 @@ class TfliteBackend:
         """
         from edgeseg.backends.tflite import convert
 
-        return convert.convert(model, spec, precision, out, io_layout=io_layout, converter=converter)
+        return convert.convert(model, spec, precision, out, io_layout=io_layout, converter=converter, io=io)
 
     def load(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> runtime.TfliteSession:
         """Open a file; see `edgeseg.core.backend.Backend.load`."""

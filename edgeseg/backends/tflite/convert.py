@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeseg.backends.tflite import layout, metadata, parity
+from edgeseg.backends.tflite.ends import ends_in_integers
 from edgeseg.backends.tflite.layout import Order
 from edgeseg.backends.tflite.lowering import Lowered, lower
 from edgeseg.core import atomic
@@ -16,6 +17,7 @@ from edgeseg.core.spec import ModelSpec, State
 
 FILE = "model.tflite"
 IoLayout = Literal["nhwc", "nchw"]
+Io = Literal["float", "int8"]
 Converter = Literal["edgeseg", "onnx2tf"]
 
 _TO_NHWC: Order = layout.NHWC
@@ -30,10 +32,13 @@ def convert(
     *,
     io_layout: IoLayout = "nhwc",
     converter: Converter = "edgeseg",
+    io: Io = "float",
 ) -> Conversion:
     """Write `model.tflite` into `out`; see `TfliteBackend.convert`."""
     if precision not in ("fp32", "fp16", "int8"):
         raise EdgesegError(f"the TFLite writer writes fp32, fp16 and int8, not {precision}", "--precision fp32")
+    if io == "int8" and precision != "int8":
+        raise EdgesegError(f"{precision} has input and output in float", "edgeseg quantize --io int8")
     if precision == "int8" and converter != "edgeseg":
         raise EdgesegError("onnx2tf's INT8 files are not shipped: most do not run", "leave --converter out")
     if precision == "int8":
@@ -50,6 +55,12 @@ def convert(
     content = lowered.builder.serialize(half=half, metadata=blobs, description=f"{spec.name} ({precision}), by edgeseg")
     content = metadata.packed(content, labels)
     parity.check(lowered, content, spec, half=half, integer=precision == "int8")
+    if io == "int8":  # what was checked, with its ends in integers
+        written_spec = ends_in_integers(lowered.builder, written_spec)
+        content = lowered.builder.serialize(
+            metadata=blobs, description=f"{spec.name} (int8, input and output too), by edgeseg"
+        )
+        content = metadata.packed(content, labels)
     atomic.write_bytes(out / FILE, content)
     return Conversion(files=(FILE,), spec=written_spec, notes=notes)
 

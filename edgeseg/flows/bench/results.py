@@ -41,6 +41,8 @@ class Variant:
     sha256: str
     """Of the artifact's files: results of two artifacts that are called alike are not taken for one another's."""
     slowdown: float = 1.0
+    integer_mac_share: float | None = None
+    """Share of the multiply-accumulates in integers, as the manifest has it; None for float artifacts."""
     accelerator: str = ""
     """What computes in place of the processor, e.g. ``webgpu``; empty: nothing does."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgeseg.flows.bench import integers
 from edgeseg.flows.bench.results import Accuracy, Cold, End, Failure, Recording, Round, Session, Sustained, Variant
 from edgeseg.metrics import latency as statistics
 from edgeseg.metrics.latency import Interval, Latency
@@ -60,6 +61,11 @@ class Row:
         if self.failure is not None:
             return "✗"
         return "!" if any(label.doubtful for label in self.labels) else "✓"
+
+    @property
+    def shown_labels(self) -> tuple[str, ...]:
+        """Names of the labels that a table shows: doubts, and INT8 that is none."""
+        return tuple(label.name for label in self.labels if label.doubtful or label.name in integers.NAMES)
 
     @property
     def executed(self) -> str:
@@ -166,9 +172,6 @@ def _row(
     cold = next(iter(recording.of(Cold, variant.key)), None)
     judged = accuracy.get(variant.key)
     labels = throttle_labels([one.slice.conditions for one in slices], session.hello.conditions)
-    if variant.precision == "int8" and cold and (floats := _floats(cold.loaded.executed)):
-        text = f"the runtime multiplies in {floats} here, not in integers"
-        labels += (Label("not int8", text, "compare it with the fp32 artifact before choosing it", doubtful=False),)
     if summary is not None:
         flags = Flags(session.budget_s, variant.threads, int(session.hello.device.get("cores", "1")), stopped)
         labels += check(
@@ -179,6 +182,9 @@ def _row(
             first_ns=cold.loaded.first_ns if cold else None,
             loads=len({one.load for one in own}),
         )
+    plain = integers.plain_of(variant, session.variants)
+    to_plain = ratio_to(rounds[variant.key], rounds[plain.key]) if plain is not None and own else None
+    labels += integers.labels(variant, cold.loaded if cold else None, to_plain, variant.integer_mac_share)
     return Row(
         variant=variant,
         latency=summary,
@@ -197,11 +203,6 @@ def _row(
         rounds=samples,
         resampled=resampled(own),
     )
-
-
-def _floats(executed: dict[str, int]) -> str:
-    """The precisions of a runtime that tells them, if no integer is among them."""
-    return "" if executed.keys() & {"i8", "u8"} else ", ".join(sorted(executed))
 
 
 def _verdict(session: Session, is_baseline: bool, ratio: Interval | None) -> str:

@@ -44,10 +44,12 @@ def variants(artifacts: Sequence[Artifact], threads: Sequence[int], accelerators
                 size_bytes=artifact.size_bytes,
                 sha256=hashlib.sha256("".join(entry.sha256 for entry in artifact.manifest.files).encode()).hexdigest(),
                 accelerator=accelerator,
+                integer_mac_share=quantization.integer_mac_share if quantization is not None else None,
             ),
             artifact,
         )
         for artifact in artifacts
+        for quantization in (artifact.manifest.quantization,)
         for count, accelerator in [*((count, "") for count in threads), *((1, one) for one in accelerators)]
     ]
 

@@ -2,7 +2,8 @@
 
 ONNX Runtime runs convolutions in a blocked layout (NCHWc) when their channels divide by `LANES`, and pooling and
 concatenation when they divide by a whole block of the CPU; otherwise it unpacks, falls back, and packs again. Inside
-its kernels it pads to whole blocks anyway, so padding in the weights costs no more arithmetic.
+its kernels it pads to whole blocks anyway, so padding in the weights costs no more arithmetic. For integer kernels, which
+take 8 or 16 channels at a time, the same widths were measured to pay in all runtimes.
 """
 
 from __future__ import annotations

@@ -108,3 +108,20 @@ def test_the_two_class_shortcut_equals_argmax_of_softmax():
     from_probabilities = to_mask(probabilities, spec(output_kind="probabilities"), 12, 20)
     np.testing.assert_array_equal(from_logits, logits[0].argmax(axis=0))
     np.testing.assert_array_equal(from_probabilities, from_logits)
+
+
+def test_int8_tensors_hold_the_same_numbers():
+    from dataclasses import replace
+
+    from edgeseg.core.spec import ModelSpec, Stored
+    from edgeseg.data.preprocess import scores, to_input
+
+    spec = ModelSpec("net", 16, 12, "image", "scores")
+    stored = replace(spec, input_stored=Stored(2 / 255, 1), output_stored=Stored(0.05, -128))
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    real, held = to_input(image, spec), to_input(image, stored)
+    assert held.dtype == np.int8
+    assert np.abs((held.astype(np.float32) - 1) * (2 / 255) - real)[held < 127].max() <= 1 / 255 + 1e-6
+    output = np.random.default_rng(1).integers(-128, 128, (1, 2, 12, 16)).astype(np.int8)
+    expected = 0.05 * (output[0, 1].astype(np.float32) - output[0, 0])
+    assert np.allclose(scores(output, stored)[0], expected, atol=1e-5)
