@@ -27,7 +27,8 @@ p cache "$cache"
 why=$(mkdir -p "$cache/jobs" 2>&1 && touch "$cache/.try" 2>&1 && rm -f "$cache/.try" 2>&1) || p unwritable "$why"
 find "$cache" -maxdepth 2 -name '.*.part' -mmin +60 -exec rm -rf {} + 2>/dev/null
 for job in "$cache"/jobs/*; do
-  [ -d "$job" ] && { kill -0 "$(cat "$job/pid" 2>/dev/null)" 2>/dev/null || rm -rf "$job"; }
+  [ -d "$job" ] || continue
+  kill -0 "$(cat "$job/pid" 2>/dev/null)" 2>/dev/null || rm -rf "/tmp/perf-$(cat "$job/worker" 2>/dev/null).map" "$job"
 done
 p end end
 """

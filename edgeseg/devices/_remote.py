@@ -41,20 +41,24 @@ echo "${group:-$$}" > pid
 # Some runtimes leave notes in the home folder (ONNX Runtime: an identity for its telemetry): this one is removed again.
 export PYTHONUSERBASE=$HOME/.local HOME=$1 XDG_CACHE_HOME=$1 TMPDIR=$1 PYTHONDONTWRITEBYTECODE=1
 die=$(command -v setpriv) && die="$die --pdeathsig KILL"
-$die timeout --foreground -s KILL "$2" $die "$3" "$4"
+$die timeout --foreground -s KILL "$2" $die sh -c 'echo $$ > worker; exec "$0" "$@"' "$3" "$4"
 code=$?
-rm -rf "$1"
+# OpenVINO's code generator on Arm leaves a symbol table for `perf`, and asks nobody where.
+rm -rf "/tmp/perf-$(cat worker 2>/dev/null).map" "$1"
 exit $code
 """
 _END = r"""
 pid=$(cat "$1/pid" 2>/dev/null) && kill -s KILL -- "-$pid" 2>/dev/null
-rm -rf "$1"
+rm -rf "/tmp/perf-$(cat "$1/worker" 2>/dev/null).map" "$1"
 """
 _START = r"""die=$(command -v setpriv) && die="$die --pdeathsig KILL"; exec $die sh -c "$1" sh "$2" "$3" "$4" "$5" """
 """Should the connection die, sshd ends; with it ends the shell, with that `timeout`, with that the worker."""
 
 _CLEAN = r"""
-for job in "$1"/jobs/*; do [ -f "$job/pid" ] && kill -s KILL -- "-$(cat "$job/pid")" 2>/dev/null; done
+for job in "$1"/jobs/*; do
+  [ -f "$job/pid" ] && kill -s KILL -- "-$(cat "$job/pid")" 2>/dev/null
+  rm -f "/tmp/perf-$(cat "$job/worker" 2>/dev/null).map"
+done
 rm -rf "$1" || exit
 rmdir "$(dirname "$1")" "$(dirname "$(dirname "$1")")" 2>/dev/null
 exit 0
