@@ -37,7 +37,8 @@ PATIENCE_S = 30.0
 _WORK = r"""
 mkdir -p "$1" && cd "$1" || exit
 group=$(ps -o pgid= -p $$ 2>/dev/null | tr -d ' ')
-echo "${group:-$$}" > pid
+[ "${group:-0}" -gt 1 ] 2>/dev/null || group=$$
+echo "$group" > pid
 # Some runtimes leave notes in the home folder (ONNX Runtime: an identity for its telemetry): this one is removed again.
 export PYTHONUSERBASE=$HOME/.local HOME=$1 XDG_CACHE_HOME=$1 TMPDIR=$1 PYTHONDONTWRITEBYTECODE=1
 die=$(command -v setpriv) && die="$die --pdeathsig KILL"
@@ -48,7 +49,8 @@ rm -rf "/tmp/perf-$(cat worker 2>/dev/null).map" "$1"
 exit $code
 """
 _END = r"""
-pid=$(cat "$1/pid" 2>/dev/null) && kill -s KILL -- "-$pid" 2>/dev/null
+pid=$(cat "$1/pid" 2>/dev/null)
+[ "${pid:-0}" -gt 1 ] 2>/dev/null && kill -s KILL -- "-$pid" 2>/dev/null
 rm -rf "/tmp/perf-$(cat "$1/worker" 2>/dev/null).map" "$1"
 """
 _START = r"""die=$(command -v setpriv) && die="$die --pdeathsig KILL"; exec $die sh -c "$1" sh "$2" "$3" "$4" "$5" """
@@ -56,7 +58,8 @@ _START = r"""die=$(command -v setpriv) && die="$die --pdeathsig KILL"; exec $die
 
 _CLEAN = r"""
 for job in "$1"/jobs/*; do
-  [ -f "$job/pid" ] && kill -s KILL -- "-$(cat "$job/pid")" 2>/dev/null
+  pid=$(cat "$job/pid" 2>/dev/null)  # of 0 it would be our own group
+  [ "${pid:-0}" -gt 1 ] 2>/dev/null && kill -s KILL -- "-$pid" 2>/dev/null
   rm -f "/tmp/perf-$(cat "$job/worker" 2>/dev/null).map"
 done
 rm -rf "$1" || exit
