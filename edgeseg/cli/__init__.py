@@ -20,14 +20,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from edgeseg import __version__
-from edgeseg.cli import bench, compare, demo, device, doctor, export, pick, quantize, report, verify
+from edgeseg.cli import bench, compare, demo, device, doctor, export, pick, quantize, report, train, verify
 from edgeseg.cli._output import complain
 from edgeseg.core.errors import EdgesegError
 
 if TYPE_CHECKING:
     from types import FrameType
 
-COMMANDS = (export, quantize, verify, bench, report, compare, pick, device, doctor, demo)
+COMMANDS = (export, quantize, verify, bench, report, compare, pick, train, device, doctor, demo)
 """In the order of the help: the way of the work."""
 
 DONE, CHANGE_SOMETHING, INTERRUPTED = 0, 1, 130

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 from edgeseg.cli import COMMANDS, parser
 
@@ -12,11 +13,17 @@ def test_help_loads_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_every_command_is_in_the_help_and_in_the_readme(edgeseg):
-    from pathlib import Path
+ROOT = Path(__file__).parents[2]
 
+
+def test_no_command_is_forgotten():
+    files = {path.stem for path in (ROOT / "edgeseg/cli").glob("[a-z]*.py")}
+    assert {module.__name__.rpartition(".")[2] for module in COMMANDS} == files
+
+
+def test_every_command_is_in_the_help_and_in_the_readme(edgeseg):
     text = parser().format_help()
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
         assert f"    {name}" in text
