@@ -55,11 +55,13 @@ function rint(value) {
 /**
  * One image as the network's input tensor.
  * @param image {height, width, pixels: Uint8Array, step}: RGB with `step` bytes a pixel (3; a canvas has 4).
- * @returns Float32Array or Uint8Array, in the spec's layout, batch 1.
+ * @returns Float32Array, Uint8Array or (with input_stored) Int8Array, in the spec's layout, batch 1.
  */
 export function toInput(image, spec) {
   const {height, width} = spec, size = height * width, step = image.step ?? 3;
-  const out = spec.input_dtype === "uint8" ? new Uint8Array(3 * size) : new Float32Array(3 * size);
+  const stored = spec.input_stored;
+  const kind = spec.input_dtype === "uint8" ? Uint8Array : stored ? Int8Array : Float32Array;
+  const out = new kind(3 * size);
   const last = spec.input_layout === "nhwc";
   for (let channel = 0; channel < 3; channel++) {
     const source = {data: image.pixels, begin: spec.color === "rgb" ? channel : 2 - channel, step, height: image.height, width: image.width};
@@ -68,6 +70,12 @@ export function toInput(image, spec) {
     const begin = last ? channel : channel * size, stride = last ? 3 : 1;
     if (spec.input_dtype === "uint8") {
       for (let index = 0; index < size; index++) out[begin + index * stride] = rint(plane[index]);
+    } else if (stored) {
+      const unit = round(stored.scale);
+      for (let index = 0; index < size; index++) {
+        const real = round(round(plane[index] * scale) + shift);
+        out[begin + index * stride] = Math.min(Math.max(rint(round(real / unit)) + stored.zero, -128), 127);
+      }
     } else {
       for (let index = 0; index < size; index++) out[begin + index * stride] = round(plane[index] * scale) + shift;
     }
@@ -75,6 +83,11 @@ export function toInput(image, spec) {
   return out;
 }
 
+/** What int8 values stand for, as numpy computes it in float32. */
+function real(values, {scale, zero}) {
+  const unit = round(scale);
+  return Float32Array.from(values, (value) => (value - zero) * unit);
+}
 
 /**
  * The mask of one image.
@@ -82,7 +95,8 @@ export function toInput(image, spec) {
  * @returns Uint8Array of height * width class indices.
  */
 export function toMask(output, spec, height, width) {
-  const {data} = output, mask = new Uint8Array(height * width), size = output.height * output.width;
+  const data = spec.output_stored ? real(output.data, spec.output_stored) : output.data;
+  const mask = new Uint8Array(height * width), size = output.height * output.width;
   if (spec.output_kind === "labels") {
     for (let y = 0, place = 0; y < height; y++) {
       const row = Math.floor((y + 0.5) * (output.height / height)) * output.width;

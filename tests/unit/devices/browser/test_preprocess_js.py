@@ -12,7 +12,7 @@ import pytest
 import edgeseg.devices
 from edgeseg.core import records
 from edgeseg.core.measurement import Mask
-from edgeseg.core.spec import ModelSpec
+from edgeseg.core.spec import ModelSpec, Stored
 from edgeseg.data.preprocess import to_input, to_mask
 from edgeseg.worker.bench import decode
 from tests.conftest import skip
@@ -28,7 +28,7 @@ const text = (array) => Buffer.from(array.buffer, array.byteOffset, array.byteLe
 const out = [];
 for (const one of JSON.parse(readFileSync(0, "utf8"))) {
   const image = {...one.image, pixels: new Uint8Array(bytes(one.image.pixels))};
-  const output = {...one.output, data: new {float32: Float32Array, uint8: Uint8Array, int64: BigInt64Array}[one.output.dtype](bytes(one.output.data))};
+  const output = {...one.output, data: new {float32: Float32Array, uint8: Uint8Array, int8: Int8Array, int64: BigInt64Array}[one.output.dtype](bytes(one.output.data))};
   const mask = toMask(output, one.spec, image.height, image.width);
   out.push({input: text(toInput(image, one.spec)), mask: text(mask), record: await encode("item", "frame", mask, image.height, image.width, one.spec)});
 }
@@ -46,6 +46,7 @@ VARIANTS = [
     {"output_channels": 5, "classes": ("a", "b", "c", "d", "e"), "output_layout": "nhwc"},
     {"output_kind": "labels", "output_layout": "nhw"},
     {"input_dtype": "uint8", "input_layout": "nhwc"},
+    {"input_stored": Stored(0.0078431, -1), "output_stored": Stored(0.11, 7), "input_layout": "nhwc"},
 ]
 SIZES = [(48, 64), (37, 61), (20, 31), (111, 183), (1, 1)]
 
@@ -77,6 +78,8 @@ def cases():
             else:
                 shape = (1, 37, 61, channels) if spec.output_layout == "nhwc" else (1, channels, 37, 61)
                 output = random.normal(0.2, 1, shape).astype(np.float32)
+                if spec.output_stored is not None:
+                    output = np.clip(output * 40, -128, 127).astype(np.int8)
             found.append((spec, image, output))
     return found
 
