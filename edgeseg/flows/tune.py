@@ -98,7 +98,10 @@ def read(path: Path, targets: Sequence[str]) -> Names:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise EdgesegError(f"the tuning {path} cannot be read: {error.strerror}") from error
+        raise EdgesegError(
+            f"the tuning {path} cannot be read: {error.strerror}",
+            "edgeseg export --tune writes a tuning.json beside the artifact",
+        ) from error
     tuning = records.from_json(Tuning, text, where=str(path))
     for target in targets:
         if target != tuning.target:
