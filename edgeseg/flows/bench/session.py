@@ -18,9 +18,9 @@ from edgeseg.core.device import Device, Settings
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
-from edgeseg.flows.bench import accuracy, cooling, gallery_file, results, sustain, timing
+from edgeseg.flows.bench import accuracy, cooling, gallery_file, judged, results, sustain, timing
 from edgeseg.flows.bench.crew import Crew, Mate
-from edgeseg.flows.bench.results import Cold, End, Failure, Recording, Round, Session, Sustained, Writer
+from edgeseg.flows.bench.results import Cold, End, Failure, Recording, Round, Session, Sustained, Timed, Writer
 from edgeseg.flows.bench.rows import Summary, summarize
 from edgeseg.flows.bench.variants import baseline_of, common_reference, find, variants
 
@@ -212,6 +212,9 @@ class _Work:
                 if measured is not None:
                     self._writer.write(Round(0, 0, measured))
             return EMULATED
+        timed = self._earlier.of(Timed) if self._earlier else []
+        if timed:
+            return str(timed[-1].why)
         self._cool()
         earlier = tuple(self._earlier.of(Round)) if self._earlier else ()
         plan = timing.Plan(
@@ -222,12 +225,14 @@ class _Work:
             load=1 + max((one.load for one in earlier), default=-1),
             earlier=earlier,
         )
-        return timing.run(
+        why = timing.run(
             self._crew,
             plan,
             keep=self._writer.write,
             progress=lambda share: self._progress("timing in rounds", self._share("timing", share)),
         )
+        self._writer.write(Timed(why))
+        return why
 
     def _cool(self) -> None:
         limit_c = self._request.settings.cool_to_c
@@ -260,7 +265,10 @@ class _Work:
 
         try:
             step(0)
-            found, worst = accuracy.run(self._crew, mates, reference, dataset, keep_worst=WORST, step=step)
+            found, worst = accuracy.run(
+                self._crew, mates, reference, dataset,
+                keep_worst=WORST, kept=self._writer.path.with_suffix(judged.SUFFIX), step=step,
+            )  # fmt: skip
         finally:
             reference.close()
         same = {mate.variant.key: _masks_of(mate) for mate in self._mates}
