@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeseg.core import atomic, plugins, records
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import Conversion, Executed, expect_quantised
+from edgeseg.core.backend import Conversion, Executed, Session, expect_quantised
 from edgeseg.core.errors import ArtifactError
 from edgeseg.core.spec import SPEC_KEY, ModelSpec
 
@@ -30,7 +30,7 @@ SPINNING = "spinning"
 """Runtime option: ``off`` lets idle threads sleep instead of waiting busily for the next run."""
 
 
-class OnnxSession:
+class OnnxSession(Session):
     """An `onnxruntime.InferenceSession` on the CPU."""
 
     def __init__(self, model: str | bytes, outputs: list[str], *, threads: int, options: Mapping[str, str]) -> None:
@@ -51,10 +51,17 @@ class OnnxSession:
             raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
         self._outputs = outputs
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """Remember the arrays; ONNX Runtime reads them where they are."""
+        self._feeds = dict(feeds)
+
+    def execute(self) -> None:
         """Infer once."""
-        values = self._session.run(self._outputs, dict(feeds))
-        return dict(zip(self._outputs, values))  # noqa: B905 - Python 3.9, on which the worker runs, has no `strict`
+        self._values = self._session.run(self._outputs, self._feeds)
+
+    def fetch(self) -> dict[str, Array]:
+        """The arrays that ONNX Runtime made; the next run makes others."""
+        return dict(zip(self._outputs, self._values))  # noqa: B905 - Python 3.9, on which the worker runs, has no `strict`
 
     def close(self) -> None:
         """Give back the session's memory."""

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgeseg.core import plugins, records
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import Conversion, Executed, expect_quantised
+from edgeseg.core.backend import Conversion, Executed, Session, expect_quantised
 from edgeseg.core.errors import ArtifactError, GraphError
 from edgeseg.core.spec import SPEC_KEY, ModelSpec
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 HINT = "INFERENCE_PRECISION_HINT"
 
 
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """A compiled model and one request."""
 
     def __init__(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> None:
@@ -38,9 +40,20 @@ class OpenVinoSession:
         names = [spec.output_name, *(state.output_name for state in spec.states)]
         self._outputs = [(name, self._model.output(name)) for name in names]
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Infer once; the outputs are copies, the next run does not overwrite them."""
-        self._request.infer(dict(feeds), share_inputs=True)
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """Let the request read the arrays where they are."""
+        ov = _runtime()
+        # The request holds no Python reference to shared memory: this one keeps it from going away.
+        self._fed = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        for name, array in self._fed.items():
+            self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+
+    def execute(self) -> None:
+        """Infer once."""
+        self._request.infer()
+
+    def fetch(self) -> dict[str, Array]:
+        """Copies of the outputs."""
         return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
 
     def executed_precisions(self) -> dict[str, str]:

@@ -77,11 +77,30 @@ def expect_quantised(model: Any) -> None:
 
 
 class Session(Protocol):
-    """A loaded model. One thread uses it at a time."""
+    """A loaded model. One thread uses it at a time.
+
+    The three steps of a run are apart, because `execute` alone is what the runtimes' own tools time, and what a program
+    pays that writes its pictures where the runtime reads them.
+    """
+
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """Hand over the inputs, name to array, with shapes and layouts as the spec says; they must not change until
+        `execute` has returned."""
+        ...
+
+    def execute(self) -> None:
+        """Infer once with what was fed last."""
+        ...
+
+    def fetch(self) -> dict[str, Array]:
+        """The outputs of the last `execute`, name to array; the next one does not overwrite them."""
+        ...
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Infer once: input name to array in, output name to array out, shapes and layouts as the spec says."""
-        ...
+        """All three steps."""
+        self.feed(feeds)
+        self.execute()
+        return self.fetch()
 
     def close(self) -> None:
         """Give back what the runtime holds."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import Executed
+from edgeseg.core.backend import Executed, Session
 from edgeseg.core.errors import ArtifactError, MissingDependency
 from edgeseg.core.spec import ModelSpec
 
@@ -93,7 +93,7 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-class TfliteSession:
+class TfliteSession(Session):
     """A loaded TFLite file; tensors are found by the names of its signature, else by their own."""
 
     def __init__(self, model: Path | bytes, threads: int = 0, *, delegate: bool = True) -> None:
@@ -118,17 +118,14 @@ class TfliteSession:
         """Output name to the runtime's details."""
         return self._outputs
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Infer once.
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """Copy the inputs to where the interpreter reads them.
 
         Args:
             feeds: Input name to array, in the file's shapes and types.
 
-        Returns:
-            Output name to an array of its own.
-
         Raises:
-            ArtifactError: An input is missing, unknown or of another shape, or the runtime gives up.
+            ArtifactError: An input is missing, unknown or of another shape.
         """
         if set(feeds) != set(self._inputs):
             raise ArtifactError(
@@ -144,10 +141,20 @@ class TfliteSession:
                     "the manifest's spec says the layout; export it again if it differs",
                 )
             self._interpreter.set_tensor(detail["index"], np.ascontiguousarray(array).reshape(array.shape))
+
+    def execute(self) -> None:
+        """Infer once.
+
+        Raises:
+            ArtifactError: The runtime gives up.
+        """
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
             raise ArtifactError(f"the file cannot be run: {error}", "export it again with this edgeseg") from error
+
+    def fetch(self) -> dict[str, Array]:
+        """Copies of the outputs."""
         return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
 
     def close(self) -> None:
