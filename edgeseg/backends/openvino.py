@@ -183,7 +183,9 @@ def _product(node: Any) -> Work:
     else:
         groups = weight[0] if kind == "GroupConvolution" else 1
         kernel, macs = convolution(groups, given[1], weight[-2:]), math.prod(weight) * math.prod(made[2:])
-    return Work(kernel, macs, weights, reads, math.prod(made), _is_integer(node.input(1).get_source_output().get_node()))
+    return Work(
+        kernel, macs, weights, reads, math.prod(made), _is_integer(node.input(1).get_source_output().get_node())
+    )
 
 
 def _is_constant(node: Any) -> bool:

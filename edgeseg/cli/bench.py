@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.cli import _bench_table, _flags, _output, _phones
+from edgeseg.cli import _bench_table, _flags, _forecast, _output, _phones
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--self-test", type=int, nargs="?", const=5, metavar="RUNS",
         help="measure one artifact against itself and against twins slowed by 5 and 20 %%, so many times (default: 5)",
     )  # fmt: skip
+    add(
+        "--forecast", action="store_true",
+        help="with --device pi: estimate the latency on Pi 3, 4 and 5 from the artifact's graph; nothing is measured or kept",
+    )  # fmt: skip
     add("--timeout", type=seconds, default=60.0, metavar="TIME", help="patience with a silent worker (default: 60s)")
     add("--out", type=Path, metavar="DIR", help="where results go (default: bench/results)")
     add("--governor", metavar="NAME", help="clock governor while measuring, e.g. performance; put back afterwards")
@@ -62,6 +66,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """``edgeseg bench``."""
+    if arguments.forecast:
+        return _forecast.run(_requests(arguments), arguments)
     if arguments.self_test:
         return _self_test(arguments)
     code, documents = 0, []

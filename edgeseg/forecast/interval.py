@@ -12,30 +12,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEVEL = 0.95
 _Z = 1.959964
+"""Of the normal distribution at 97.5 %."""
 
 UNSEEN = {"pi3": 0.36, "pi4": 0.36, "pi5": 0.46}
 """Spread of ln(measured / forecast) of figures that the fit has not seen, by the hardest way of leaving out that was tried (a whole
 precision; a runtime: 0.28, a network: 0.19). For a Pi 5, of which no figures were found, with that of a board that
 was left out (0.28) besides. ``tests/benchmarks/bench_forecast.py`` prints all of them."""
-PRIOR_SPREAD` counting like `PRIOR_WEIGHT` of them, so that two
-ratios that happen to agree promise nothing.
-"""
-
-from __future__ import annotations
-
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-LEVEL = 0.95
-_Z = 1.959964
-
-UNSEEN = {"pi3": 0.40, "pi4": 0.40, "pi5": 0.48}
-"""Spread of ln(measured / forecast) for a runtime that the fit has not seen: XNNPACK's figures by a fit to ncnn's and the other way
-round; for a Pi 5, of which no figures were found, with that of a board that it has not seen (0.26) besides.
-``tests/benchmarks/bench_forecast.py`` prints both."""
 PRIOR_SPREAD = 0.21
 """Spread from figure to figure: each left out of the fit once."""
 PRIOR_WEIGHT = 4

@@ -115,7 +115,9 @@ def main() -> None:
         for one, error in zip(known, errors(known, nets, roofline.FITTED), strict=True):
             forecast = forecast_ms(one, nets[one.network], roofline.FITTED)
             source = one.source.partition(",")[0]
-            print(f"  {title:15} {source:20} {one.name:40} {one.ms:7.1f} ms, forecast {forecast:7.1f}: x{math.exp(error):.2f}")
+            print(
+                f"  {title:15} {source:20} {one.name:40} {one.ms:7.1f} ms, forecast {forecast:7.1f}: x{math.exp(error):.2f}"
+            )
     inside = errors(public.FITTED, nets, fitted)
     print(f"\nin-sample: spread {spread(inside):.3f}, worst x{math.exp(max(map(abs, inside))):.2f}")
     for name, key in GROUPS.items():

@@ -111,7 +111,17 @@ def mobilenet_v1() -> list[Work]:
     net = _Sketch(224)
     net.conv(3, 32, 3, 2)
     given = 32
-    for made, stride in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]:
+    for made, stride in [
+        (64, 1),
+        (128, 2),
+        (128, 1),
+        (256, 2),
+        (256, 1),
+        (512, 2),
+        *[(512, 1)] * 5,
+        (1024, 2),
+        (1024, 1),
+    ]:
         net.conv(given, given, 3, stride, depthwise=True)
         net.conv(given, made, 1, 1)
         given = made
