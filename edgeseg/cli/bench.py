@@ -72,18 +72,18 @@ def run(arguments: argparse.Namespace) -> int:
         return _self_test(arguments)
     code, documents = 0, []
     requests = _requests(arguments)
-    for request in requests:
+    for group in _groups(requests):
         interrupted = False
-        try:
-            for result in _measured(request, arguments):
-                documents.append(result)
-                code = _shown(result, arguments) or code
-                interrupted |= result.interrupted
-        except DeviceUnreachable as error:
-            if len(requests) == 1:
-                raise
-            _output.complain(error.message, error.hint)  # the other devices are measured all the same
-            code = error.exit_code
+        for one in _measured(group, arguments):
+            if isinstance(one, EdgesegError):
+                if len(requests) == 1:
+                    raise one
+                _output.complain(one.message, one.hint)  # the other devices are measured all the same
+                code = one.exit_code
+                continue
+            documents.append(one)
+            code = _shown(one, arguments) or code
+            interrupted |= one.interrupted
         if interrupted:
             code = 130
             break
@@ -108,16 +108,50 @@ def _shown(result: BenchResult, arguments: argparse.Namespace) -> int:
     return code
 
 
-def _measured(request: BenchRequest, arguments: argparse.Namespace) -> Iterator[BenchResult]:
-    """One result; of a device that comes by itself, one for each that came."""
+def _groups(requests: list[BenchRequest]) -> list[list[BenchRequest]]:
+    """Those of one group are measured at once."""
+    from edgeseg.flows.bench.several import groups
+
+    return groups(requests) if len(requests) > 1 else [requests]
+
+
+def _measured(group: list[BenchRequest], arguments: argparse.Namespace) -> Iterator[BenchResult | EdgesegError]:
+    """One result a device; of one that comes by itself, one for each that came; an error for one that does not answer."""
     from edgeseg import devices
     from edgeseg.flows.bench.session import bench
 
-    if devices.arrives(request.device):
-        yield from _phones.measure(request, arguments)
+    if len(group) > 1:
+        yield from _at_once(group)
         return
-    with _bench_table.progress() as progress:
-        yield bench(request, progress=progress)
+    (request,) = group
+    try:
+        if devices.arrives(request.device):
+            yield from _phones.measure(request, arguments)
+            return
+        with _bench_table.progress() as progress:
+            yield bench(request, progress=progress)
+    except DeviceUnreachable as error:
+        yield error
+
+
+def _at_once(group: list[BenchRequest]) -> Iterator[BenchResult | EdgesegError]:
+    """The results of several boards, each when it is there, and the errors of those that cannot be measured."""
+    from edgeseg.flows.bench.several import bench_at_once
+
+    silent = interrupted = False
+    with _bench_table.Bars() as bars:
+        for outcome in bench_at_once(group, say=_output.note, progress=bars.show):
+            if outcome.result is not None:
+                interrupted |= outcome.result.interrupted
+                yield outcome.result
+            elif isinstance(outcome.error, EdgesegError):
+                yield outcome.error
+            elif outcome.error is not None:
+                raise outcome.error
+            else:
+                silent = True
+    if silent and not interrupted:
+        raise KeyboardInterrupt
 
 
 _WHY = {

@@ -82,3 +82,8 @@ def device(name: str, detail: str, settings: Settings) -> EmulatedPi:
     """
     core, suite = which(detail)
     return EmulatedPi(name, settings, StandIn(core, suite=suite))
+
+
+def lane(detail: str, settings: Settings) -> str:
+    """See `edgeseg.devices.lane`: stand-ins share their files and this machine, so one runs after another."""
+    return _standin.__name__

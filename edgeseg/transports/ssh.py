@@ -76,6 +76,9 @@ class Ssh:
         config: A configuration file instead of the user's own.
         trust_new_host: Accept and remember the key of a host that is not known yet.
         say: Told which key was accepted.
+
+    Attributes:
+        host_key: Kind and fingerprint of the key that the machine showed; empty before the first connection.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Ssh:
         self.address = address
         self._config, self._trust, self._say = config, trust_new_host, say
         self._folder: Path | None = None
+        self.host_key = ""
 
     def connect(self) -> None:
         """Make the connection, or find that it is there.
@@ -114,7 +118,7 @@ class Ssh:
         told = log.read_text(errors="replace") if log.exists() else ""
         if done.returncode != 0:
             raise self._refusal(told + done.stderr)
-        key = _host_key(told)
+        self.host_key = key = _host_key(told)
         if "Permanently added" in told and key:
             self._say(f"the host key of {self.address} was accepted and is known from now on: {key}")
 
@@ -148,6 +152,11 @@ class Ssh:
         """
         self.connect()
         return Channel(self._command(["sh", "-c", script, "sh", *arguments]))
+
+    def cut(self) -> None:
+        """End the connection under everything that runs over it, from another thread; the next command makes a new one."""
+        if self._folder is not None:
+            self._control("exit")
 
     def close(self) -> None:
         """End the connection; safe to call twice."""

@@ -38,7 +38,7 @@ if [ -n "$control" ]; then
   [ -f "$here/connected" ]; exit
 fi
 if [ -s "$here/fault" ]; then cat "$here/fault" >> "$log"; rm -f "$here/connected"; exit 255; fi
-if [ -n "$background" ]; then touch "$here/connected"; exit 0; fi
+if [ -n "$background" ]; then echo "debug1: Server host key: ssh-ed25519 SHA256:fake" >> "$log"; touch "$here/connected"; exit 0; fi
 export HOME="$here/home" PATH="$here/tools:$PATH"; unset XDG_CACHE_HOME PYTHONPATH
 cd "$HOME" && sh -c "$1"
 code=$?

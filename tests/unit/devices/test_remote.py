@@ -223,3 +223,35 @@ def test_the_governor_is_set_and_put_back(remote, tmp_path, monkeypatch):
     assert (clock / "scaling_governor").read_text() == "performance\n"
     device.close()
     assert (clock / "scaling_governor").read_text() == "ondemand\n"
+
+
+def test_a_machine_is_known_by_its_marks_under_any_name(remote):
+    device = remote.device()
+    marks = device.marks()
+    assert "ssh-ed25519 SHA256:fake" in marks
+    machine = Path("/etc/machine-id")
+    if machine.is_file() and machine.read_text().strip():
+        assert f"/etc/machine-id {machine.read_text().strip()}" in marks
+    device.close()
+    again = remote.device()
+    assert again.marks() == marks
+    again.close()
+
+
+def test_marks_of_a_board_that_is_not_reached(remote):
+    remote.fail("ssh: connect to host board port 22: No route to host\n")
+    with pytest.raises(DeviceUnreachable, match="No route to host") as caught:
+        remote.device().marks()
+    assert caught.value.hint == "the ways on"
+
+
+def test_after_an_interrupt_nothing_is_started_there(remote, tmp_path):
+    device = remote.device()
+    worker = start(device, tmp_path)
+    device.interrupt()
+    assert any("-O exit" in call for call in remote.calls()), "what runs over the connection ends with it"
+    with pytest.raises(KeyboardInterrupt):
+        start(device, tmp_path)
+    worker.close()
+    assert not list((remote.cache / "jobs").iterdir()), "closing makes a new connection and cleans up"
+    device.close()
