@@ -20,25 +20,29 @@ ELEMENT_CYCLES = 1.0
 
 @dataclass(frozen=True)
 class Efficiency:
-    """What kernels make of a processor; the defaults are a fit.
+    """What kernels make of a processor.
 
-    Five numbers, fitted by ``tests/benchmarks/bench_forecast.py`` to 26 public figures: MobileNet v1 and v2 on Pi 3 B+, Pi 4 and
-    Pi Zero 2 W, with 1 and 4 threads, fp32 and int8, by XNNPACK and ncnn. There are no public figures for transposed convolutions and
-    matrix products, which count as dense, and none of a Pi 5, whose cores count as those of a Pi 4.
+    Four numbers are a fit, by ``tests/benchmarks/bench_forecast.py``, to 26 public figures: MobileNet v1 and v2 on Pi 3 B+, Pi 4 and
+    Pi Zero 2 W, with 1 and 4 threads, fp32 and int8, by XNNPACK and ncnn. Those cannot tell depthwise kernels from memory that is slow,
+    and have no transposed ones: what these are worth was measured on an x86 processor, as the share of a 1x1 convolution's rate
+    that they reach in ONNX Runtime, LiteRT and OpenVINO, by ``tests/benchmarks/kernel_efficiency.py``. There are no public figures of a Pi 5,
+    whose cores count as those of a Pi 4.
 
     Attributes:
-        in_order: Share of the peak that convolutions reach on cores that wait for their loads.
-        out_of_order: The same on other cores.
-        depthwise: What is left of that for depthwise convolutions.
-        parallel: What each thread after the first adds.
-        traffic: Bytes that are moved for each byte that has to be, where tensors do not fit into the cache.
+        in_order: Share of the peak that convolutions reach on cores that wait for their loads; a fit.
+        out_of_order: The same on other cores; a fit.
+        parallel: What each thread after the first adds; a fit.
+        traffic: Bytes that are moved for each byte that has to be, where tensors do not fit into the cache; a fit.
+        depthwise: What is left of `in_order` or `out_of_order` for depthwise convolutions; measured.
+        transposed: The same for transposed ones; measured.
     """
 
-    in_order: float = 0.419
-    out_of_order: float = 0.514
-    depthwise: float = 0.632
-    parallel: float = 0.743
-    traffic: float = 2.717
+    in_order: float = 0.429
+    out_of_order: float = 0.545
+    parallel: float = 0.739
+    traffic: float = 2.721
+    depthwise: float = 0.3
+    transposed: float = 0.5
 
 
 FITTED = Efficiency()
@@ -112,5 +116,5 @@ def _cycles(one: Work, board: Board, executes: str, efficiency: Efficiency) -> f
     if not one.macs:
         return ELEMENT_CYCLES * one.writes
     share = efficiency.in_order if board.in_order else efficiency.out_of_order
-    share *= efficiency.depthwise if one.kernel == "depthwise" else 1.0
+    share *= {"depthwise": efficiency.depthwise, "transposed": efficiency.transposed}.get(one.kernel, 1.0)
     return one.macs / (board.macs_per_cycle[executes] * share)

@@ -28,8 +28,14 @@ def test_multiplications_take_the_cycles_of_the_core():
     expected = 10_000_000 / (4 * FITTED.out_of_order * 1.8e9) + OVERHEAD_S
     assert seconds([SMALL], PI4) == pytest.approx(expected)
     assert seconds([SMALL], PI3) == pytest.approx(10_000_000 / (4 * FITTED.in_order * 1.4e9) + OVERHEAD_S)
-    deep = replace(SMALL, kernel="depthwise")
-    assert seconds([deep], PI4) > seconds([SMALL], PI4)
+    for kernel, share in (
+        ("depthwise", FITTED.depthwise),
+        ("transposed", FITTED.transposed),
+        ("dense", 1),
+        ("matrix", 1),
+    ):
+        one = replace(SMALL, kernel=kernel)
+        assert seconds([one], PI4) - OVERHEAD_S == pytest.approx((expected - OVERHEAD_S) / share), kernel
 
 
 def test_threads_help_up_to_the_cores_and_less_than_their_number():
