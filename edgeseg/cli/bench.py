@@ -39,7 +39,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The flags of ``edgeseg bench``."""
     add = parser.add_argument
     add("artifacts", nargs="*", type=Path, metavar="ARTIFACT", help="folders of artifacts (default: all in exports/)")
-    add("--device", type=_flags.names, metavar="NAMES", help="where to measure, comma-separated; boards at once (default: cpu)")
+    add(
+        "--device",
+        type=_flags.names,
+        metavar="NAMES",
+        help="where to measure, comma-separated; boards at once (default: cpu)",
+    )
     add("--threads", type=counts, metavar="N,…", help="CPU threads; each artifact is measured with each (default: 1)")
     add("--budget", type=seconds, metavar="TIME", help="time for the timed rounds (default: 60s)")
     add("--baseline", metavar="ARTIFACT", help="what the others are compared with (default: onnx-fp32, or the first)")

@@ -109,15 +109,19 @@ class Ssh:
             return
         log = self._folder / "log"
         log.unlink(missing_ok=True)
-        # The log goes to a file, because the connection stays in the background and would keep our pipe open.
+        # What it says goes to files, because the connection stays in the background and would keep our pipes open; so
+        # would the one to a jump host, whose complaints (and host key) come on the error output.
         command = ["ssh", "-v", "-E", str(log), "-f", "-N", *self._options(quiet=False), "--", self.address.target]
+        aside = ["sh", "-c", 'exec "$@" >/dev/null 2>"$0"', f"{log}-aside"]
         try:
-            done = process.run(command, timeout_s=CONNECT_S + GRACE_S)
+            done = process.run([*aside, *command], timeout_s=CONNECT_S + GRACE_S)
         except process.Timeout as error:
             raise DeviceUnreachable(f"{self.address} did not answer within {CONNECT_S} s") from error
-        told = log.read_text(errors="replace") if log.exists() else ""
+        told, beside = (
+            path.read_text(errors="replace") if path.exists() else "" for path in (log, Path(f"{log}-aside"))
+        )
         if done.returncode != 0:
-            raise self._refusal(told + done.stderr)
+            raise self._refusal(told + beside)
         self.host_key = key = _host_key(told)
         if "Permanently added" in told and key:
             self._say(f"the host key of {self.address} was accepted and is known from now on: {key}")
