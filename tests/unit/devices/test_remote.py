@@ -1,5 +1,7 @@
 """Boards behind ssh, with an ssh that runs everything here: what is pushed, what is left, and every fault that needs no network."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,17 @@ def no_pythons(remote, answer):
     for name in ("python3", *(f"python3.{minor}" for minor in range(9, 15))):
         (remote.place / "tools" / name).unlink(missing_ok=True)
         remote.tool(name, answer)
+
+
+def test_a_connection_to_a_jump_host_that_stays_is_not_waited_for(remote):
+    jump = remote.place / "jump"
+    jump.touch()
+    device = remote.device()
+    try:
+        assert device.marks(), "with its pipes in hand, ssh would be given up after 25 s"
+    finally:
+        device.close()
+        os.kill(int(jump.read_text()), signal.SIGKILL)
 
 
 def test_no_python(remote):
