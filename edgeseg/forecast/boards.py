@@ -91,7 +91,8 @@ BOARDS: tuple[Board, ...] = (
 def recognise(device: Mapping[str, str]) -> Board | None:
     """The board that a device is, by what its worker says of it (`edgeseg.core.measurement.Hello`); None for another one."""
     said, soc = device.get("board", ""), device.get("soc", "")
+    module = said.startswith("Raspberry Pi Compute Module")  # a Zero 2 W has a Pi 3's chip too, but another clock
     for board in BOARDS:
-        if said.startswith(board.name) or (said.startswith("Raspberry Pi") and soc in board.socs):
+        if said.startswith(board.name) or (module and soc in board.socs):
             return board
     return None

@@ -193,3 +193,18 @@ def test_a_forecast_of_what_nobody_can_forecast(edgeseg, exported, words, messag
     assert done.code == 1
     assert message in done.err
     assert "hint" in done.err
+
+
+def test_boards_that_do_not_answer_are_named_and_the_others_are_measured(edgeseg, exported):
+    if shutil.which("ssh") is None:
+        pytest.skip("there is no ssh: apt install openssh-client")
+    boards = ["ssh://a@127.0.0.1:1", "ssh://b@127.0.0.1:2"]
+    words = ["bench", "--data", "none", "--budget", "2", "--json", "--device", ",".join(["cpu", *boards])]
+    done = edgeseg(*words)
+    assert done.code == 4
+    (document,) = done.json["benches"]
+    assert document["device"].startswith("cpu-")
+    assert document["rows"][0]["median_ms"] > 0
+    for name in ("a@127.0.0.1:1", "b@127.0.0.1:2"):
+        assert f"edgeseg: {name} cannot be reached" in done.err
+    assert "Traceback" not in done.err

@@ -103,7 +103,8 @@ def bench(
 
     Args:
         request: What to measure.
-        device: One that has come by itself, see `edgeseg.flows.bench.phones`; None: the one that the request names.
+        device: One that has come by itself or was gone to already, see `phones` and `several`; None: the one that the
+            request names.
         progress: Told what is being done.
 
     Raises:

@@ -102,7 +102,7 @@ def test_costs_are_summed_by_kernel_and_the_largest_comes_first():
         ({"board": "Raspberry Pi 5 Model B Rev 1.0", "soc": "bcm2712"}, "pi5"),
         ({"board": "Raspberry Pi 3 Model B Plus Rev 1.3", "soc": "bcm2837"}, "pi3"),
         ({"board": "Raspberry Pi Compute Module 4 Rev 1.1", "soc": "bcm2711"}, "pi4"),
-        ({"board": "Raspberry Pi Zero 2 W Rev 1.0", "soc": "bcm2710"}, None),
+        ({"board": "Raspberry Pi Zero 2 W Rev 1.0", "soc": "bcm2837"}, None),
         ({"board": "Orange Pi 5", "soc": "rk3588"}, None),
         ({"cpu": "AMD EPYC"}, None),
     ],
