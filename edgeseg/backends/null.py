@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import PRECISIONS, Conversion, Executed, Session
+from edgeseg.core.backend import PRECISIONS, Conversion, Executed, Session, Work
 from edgeseg.core.spec import ModelSpec
 
 
@@ -63,6 +63,10 @@ class NullBackend:
     def executed(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
         """Nothing is multiplied."""
         return Executed(0, 0)
+
+    def work(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> list[Work]:
+        """Nothing is done."""
+        return []
 
 
 BACKEND = NullBackend()

@@ -108,3 +108,31 @@ def progress() -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda what, share: bar.update(task, completed=share, description=what)
+
+
+class Bars:
+    """A bar a device on stderr, on a terminal only."""
+
+    def __enter__(self) -> Bars:
+        self._tasks: dict[str, int] = {}
+        self._progress = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, device: str, what: str, share: float) -> None:
+        """Called from the threads of the sessions; rich locks."""
+        if self._progress is None:
+            return
+        if device not in self._tasks:
+            self._tasks[device] = self._progress.add_task(device, total=1.0)
+            self._progress.start()
+        self._progress.update(self._tasks[device], completed=share, description=f"{device}: {what}")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ deployed, inside the worker, so their module is importable on Python 3.9 with nu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,6 +57,38 @@ class Executed:
     def integer_share(self) -> float:
         """Share of the multiply-accumulates in integers."""
         return self.integer_macs / self.macs if self.macs else 0.0
+
+
+KERNELS = ("dense", "pointwise", "depthwise", "transposed", "matrix", "other")
+"""Kinds of kernels that a processor is more or less good at; `other` moves data and multiplies nothing."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one operator of an artifact asks of a processor, whichever that is.
+
+    Attributes:
+        kernel: One of `KERNELS`.
+        macs: Multiply-accumulates.
+        weights: Numbers in its weights.
+        reads: Numbers that it reads of other operators, or of the input.
+        writes: Numbers that it writes.
+        integer: Whether the file has it in 8-bit integers.
+    """
+
+    kernel: str
+    macs: int
+    weights: int
+    reads: int
+    writes: int
+    integer: bool = False
+
+
+def convolution(groups: int, channels: int, kernel: Sequence[int]) -> str:
+    """The kernel of a convolution with `channels` input channels and a window of `kernel`."""
+    if groups > 1 and groups == channels:
+        return "depthwise"
+    return "pointwise" if all(size == 1 for size in kernel) else "dense"
 
 
 _QUANTISING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv"}
@@ -140,4 +172,12 @@ class Backend(Protocol):
 
     def executed(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
         """Ask the runtime in which precision it multiplies, on this machine."""
+        ...
+
+    def work(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> list[Work]:
+        """The operators of a file, without those that cost nothing, for a forecast of the time that they take elsewhere.
+
+        Raises:
+            ArtifactError: The file cannot be read.
+        """
         ...
