@@ -41,20 +41,26 @@ _FRAMES = r"""set -e; cd "$1"; rm -f frame-*; tar -xf -"""
 
 
 class PushError(EdgesegError):
-    """Something could not be put on the board."""
+    """Something could not be put on the device."""
 
-    usual_hint = "make room on the board (df -h ~), or remove what edgeseg keeps there: edgeseg device clean NAME"
+
+BOARD_ROOM = "make room on the board (df -h ~), or remove what edgeseg keeps there: edgeseg device clean NAME"
 
 
 class Store:
-    """The cache folder of a board.
+    """The folder of a device.
+
+    Args:
+        shell: The way there.
+        root: The folder, which is there.
+        room: How a person makes room for it.
 
     Attributes:
         pushed: Bytes that were sent, by kind.
     """
 
-    def __init__(self, shell: Shell, root: str) -> None:
-        self._shell, self.root = shell, root
+    def __init__(self, shell: Shell, root: str, *, room: str = BOARD_ROOM) -> None:
+        self._shell, self.root, self._room = shell, root, room
         self.pushed: dict[str, int] = {}
         self._there: set[str] = set()
 
@@ -114,13 +120,15 @@ class Store:
                 done = self._shell.run(script, arguments, timeout_s=60 + size / SLOWEST, stdin=handle)
             except process.Timeout as error:
                 raise PushError(
-                    f"{size / 1e6:.1f} MB could not be put on {self._shell.address}: {error.message}"
+                    f"{size / 1e6:.1f} MB could not be put on {self._shell.address}: {error.message}",
+                    self._room,
                 ) from error
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.strip() and "Exiting with failure" not in line]
             full = next((line for line in lines if "No space left" in line or "quota" in line.lower()), "")
             raise PushError(
-                f"{size / 1e6:.1f} MB could not be put on {self._shell.address}: {(full or (lines or [done.last_words])[-1]).strip()}"
+                f"{size / 1e6:.1f} MB could not be put on {self._shell.address}: {(full or (lines or [done.last_words])[-1]).strip()}",
+                self._room,
             )
         self.pushed[kind] = self.pushed.get(kind, 0) + (size if packed else sum(map(_size, files.values())))
 

@@ -155,6 +155,11 @@ class Adb:
         with contextlib.suppress(EdgesegError):
             self._ask(["reverse", "--remove", f"tcp:{port}"], serial=True)
 
+    def disconnect(self) -> None:
+        """Let adb's server forget a device that was connected to by its address."""
+        with contextlib.suppress(EdgesegError):
+            self._ask(["disconnect", self.serial])
+
     def close(self) -> None:
         """Nothing is held: the server is the user's."""
 
