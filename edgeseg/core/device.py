@@ -16,6 +16,9 @@ from edgeseg.core.errors import EdgesegError
 from edgeseg.core.job import Command, Item
 from edgeseg.core.measurement import Answer, Hello
 
+TOOL = "benchmark_model"
+"""The accelerator of variants that Google's ``benchmark_model`` runs instead of the worker; there are no masks of them."""
+
 
 class WorkerLost(EdgesegError):
     """A worker crashed, hung or answered rubbish; it has been ended."""

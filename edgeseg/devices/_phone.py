@@ -19,6 +19,7 @@ OLDEST_SDK = 24
 _PROPERTIES = (
     "ro.product.manufacturer", "ro.product.model", "ro.product.cpu.abi", "ro.build.version.release",
     "ro.build.version.sdk", "ro.soc.manufacturer", "ro.soc.model", "ro.board.platform", "ro.kernel.qemu", "ro.boot.qemu",
+    "ro.serialno",
 )  # fmt: skip
 _SCRIPT = r"""
 p() { printf '%s\t%s\n' "$1" "$2"; }

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.core.arrays import Array
-from edgeseg.core.device import ConnectionLost, Settings, WorkerLost
+from edgeseg.core.device import ConnectionLost, Settings, Worker, WorkerLost
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 from edgeseg.core.job import Item, Job
 from edgeseg.core.measurement import Hello
@@ -162,7 +162,7 @@ class ShellDevice:
         worker.close()
         return worker.hello
 
-    def start(self, items: Sequence[tuple[Item, Path]], frames: Sequence[Array], *, timeout_s: float) -> RemoteWorker:
+    def start(self, items: Sequence[tuple[Item, Path]], frames: Sequence[Array], *, timeout_s: float) -> Worker:
         """See `edgeseg.core.device.Device.start`."""
         until = time.monotonic() + PATIENCE_S
         while True:
