@@ -33,7 +33,7 @@ p governor "$(cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/n
 p battery "$(dumpsys battery 2>/dev/null | flat)"
 p thermal "$(dumpsys thermalservice 2>/dev/null | flat)"
 p wakefulness "$(dumpsys power 2>/dev/null | grep -m 1 mWakefulness=)"
-why=$({ mkdir -p "$folder/jobs" && printf '#!/system/bin/sh\nexit 0\n' > "$folder/.try" && chmod 700 "$folder/.try"; } 2>&1) || p unwritable "$why"
+why=$({ mkdir -p "$folder/jobs" && printf '#!%s\nexit 0\n' "$(command -v sh)" > "$folder/.try" && chmod 700 "$folder/.try"; } 2>&1) || p unwritable "$why"
 why=$("$folder/.try" 2>&1) || p unrunnable "$why"
 rm -f "$folder/.try"
 rm -rf "$folder"/*/.*.part
