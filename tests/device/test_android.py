@@ -1,7 +1,10 @@
 """A phone behind the real adbd, without a C library: what is measured there, what is left there, and what can go wrong."""
 
+import importlib.util
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +16,7 @@ import pytest
 
 from edgeseg import devices
 from edgeseg.backends.null import BACKEND
-from edgeseg.core import manifest
+from edgeseg.core import manifest, npm
 from edgeseg.core.device import WorkerLost
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.job import Command, Item
@@ -21,6 +24,7 @@ from edgeseg.core.manifest import Manifest, Source
 from edgeseg.core.measurement import Loaded
 from edgeseg.core.spec import ModelSpec
 from edgeseg.devices import _remote, _standin_phone
+from edgeseg.devices.browser import runtimes
 from edgeseg.flows.bench import session
 from edgeseg.flows.bench.session import BenchRequest, bench
 
@@ -237,6 +241,65 @@ def test_the_command_line_with_all_runtimes(start_phone, tmp_path):
     verified = edgeseg(tmp_path, "verify", folder / "tflite-fp32", *words[:6], "--json")
     assert json.loads(verified.stdout)["artifacts"][0]["passed"] is True
     assert phone.left() == []
+
+
+def test_a_page_through_the_cable(start_phone, tmp_path):
+    """A browser that has no other network than the phone's loopback measures, isolated, without a certificate."""
+    chromium = shutil.which("chromium")
+    if chromium is None or not npm.is_installed(runtimes.BUNDLE) or importlib.util.find_spec("playwright") is None:
+        pytest.skip(f"needs chromium, playwright and the page's runtimes: {runtimes.BUNDLE.install_command}")
+    from playwright.sync_api import sync_playwright
+
+    phone = start_phone()
+    inside = tmp_path / "chromium"
+    inside.write_text(f'#!/bin/sh\nexec {shlex.join([*phone.stand_in.inside(), chromium])} "$@"\n')
+    inside.chmod(0o755)
+    edgeseg(tmp_path, "export", "--target", "onnx")
+    words = [
+        "bench",
+        "exports/pphumanseg-lite/onnx-fp32",
+        "--device",
+        "browser",
+        "--usb",
+        "--host",
+        phone.stand_in.serial,
+    ]
+    words += ["--data", "sample:2", "--budget", "3", "--threads", "2", "--timeout", "120", "--json"]
+    bench_command = subprocess.Popen(
+        [sys.executable, "-m", "edgeseg", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        asked = phone.stand_in.folder / "tmp/am"
+        until = time.monotonic() + 120
+        while not asked.exists():
+            assert bench_command.poll() is None, bench_command.communicate()
+            assert time.monotonic() < until, "the page was not opened on the phone"
+            time.sleep(0.2)
+        words = asked.read_text().split()
+        assert words[:4] == ["start", "-a", "android.intent.action.VIEW", "-d"]
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=str(inside), args=["--no-sandbox", "--disable-gpu"])
+            page = browser.new_page()
+            page.goto(words[4])
+            page.wait_for_selector("body[data-state=ready]", timeout=60_000)
+            assert page.evaluate("[self.isSecureContext, self.crossOriginIsolated]") == [True, True]
+            page.click("#start")
+            page.wait_for_selector("body[data-state=done], body[data-state=failed]", timeout=240_000)
+            browser.close()
+        told, complained = bench_command.communicate(timeout=120)
+    finally:
+        bench_command.kill()
+    assert bench_command.returncode == 0, complained
+    (row,) = json.loads(told)["benches"][0]["rows"]
+    assert row["threads"] == 2
+    assert row["flipped_share"] == 0
+    assert row["median_ms"] > 0
+    assert "reaches the page through the cable" in complained
+    reverses = subprocess.run(
+        ["adb", "-s", phone.stand_in.serial, "reverse", "--list"], capture_output=True, text=True, check=True
+    )
+    assert "tcp:" not in reverses.stdout
 
 
 def test_adbd_is_reached_from_nowhere_else(start_phone):

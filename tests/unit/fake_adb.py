@@ -56,9 +56,11 @@ class FakeAdb:
         """End every command that runs there, and let no more come."""
         self.states = {}
         for connection in list(self._connections):
-            with_shutdown(connection)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         for child in list(self._children):
-            kill(child)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
 
     def close(self) -> None:
         self.pull_the_cable()
@@ -144,10 +146,8 @@ class FakeAdb:
                     elif kind == CLOSE_STDIN:
                         child.stdin.close()
             except (OSError, EOFError, ValueError):
-                try:  # the client hung up: adbd closes the command's pipes
+                with contextlib.suppress(OSError):  # the client hung up: adbd closes the command's pipes
                     child.stdin.close()
-                except OSError:
-                    pass
 
         pumps = [
             threading.Thread(target=pump, args=pair, daemon=True) for pair in ((1, child.stdout), (2, child.stderr))

@@ -83,7 +83,7 @@ def test_an_address_is_connected_to(adb_server):
     adb = Adb("192.0.2.7:5555")
     adb.connect()
     assert adb.serial == "192.0.2.7:5555"
-    with pytest.raises(DeviceUnreachable, match="adb sees no 192.0.2.8:5555"):
+    with pytest.raises(DeviceUnreachable, match=r"adb sees no 192\.0\.2\.8:5555"):
         Adb("192.0.2.8:5555").connect()
 
 
