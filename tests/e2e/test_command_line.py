@@ -35,6 +35,7 @@ def test_doctor_names_what_mends(edgeseg):
     done = edgeseg("doctor")
     assert done.code == 0
     assert "onnxruntime" in done.out
+    assert "edgeseg doctor --install android" in done.out
     edgeseg("doctor", "--install", "paddel").refused("unknown thing to install 'paddel'", "did you mean 'paddle'?")
 
 

@@ -1,6 +1,7 @@
 """Phones behind adb, with an adb server that runs everything here: what is told, pushed, left, and what cannot be used."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from edgeseg import devices
 from edgeseg.backends.null import BACKEND
 from edgeseg.core.device import TOOL, ConnectionLost, Settings, WorkerLost
-from edgeseg.core.errors import EdgesegError, MissingDependency
+from edgeseg.core.errors import ArtifactError, EdgesegError, MissingDependency
 from edgeseg.core.job import Command, Item
 from edgeseg.core.measurement import Failed, Loaded, Mask, Slice
 from edgeseg.core.spec import ModelSpec
@@ -17,6 +18,9 @@ from edgeseg.devices import _benchmark_model, _phone, _phone_bundle, android
 from edgeseg.devices._phone import Cluster
 from edgeseg.devices._phone_bundle import Part
 from edgeseg.devices._standin_phone import TOLD
+from edgeseg.flows.bench.session import BenchRequest, bench
+from edgeseg.flows.export import ExportRequest, export
+from edgeseg.flows.model import ModelRequest
 
 SPEC = ModelSpec("m", 64, 32, "x", "y")
 FRAME = np.zeros((48, 64, 3), np.uint8)
@@ -191,6 +195,35 @@ def test_benchmark_model_beside_the_worker(phone, files, tmp_path):
     device.close()
 
 
+def test_a_whole_bench_with_both(phone, tmp_path, need, connectnet_weights):
+    need("ai_edge_litert", "pip install 'edgeseg[tflite]'", what="tflite")
+    np.savez(tmp_path / "weights.npz", **connectnet_weights)
+    model = ModelRequest(tmp_path / "weights.npz", size=(96, 64))
+    export(ExportRequest(model, targets=("onnx", "tflite"), data="sample:2", out=tmp_path / "exports"))
+    tool = tmp_path / "benchmark_model"
+    tool.write_text(f"#!/bin/sh\ncat <<'T'\n{PRINTED}T\n")
+    settings = Settings(benchmark_model=str(tool))
+    device = phone.device(benchmark_model=str(tool))
+    asked = BenchRequest(
+        exports=tmp_path / "exports", device="android", settings=settings, data="sample:2", threads=(1, 2), budget_s=2.0,
+        out=tmp_path / "results",
+    )  # fmt: skip
+    result = bench(asked, device=device)
+    rows = {row.variant.key.partition("/")[2]: row for row in result.summary.rows}
+    tools = ["tflite-fp32@1+benchmark_model", "tflite-fp32@2+benchmark_model"]
+    assert list(rows) == ["onnx-fp32@1", "onnx-fp32@2", "tflite-fp32@1", tools[0], "tflite-fp32@2", tools[1]]
+    assert all(row.failure is None and row.latency is not None for row in rows.values())
+    for name in tools:
+        assert rows[name].latency.median_ns == 14_655_300
+        assert rows[name].agreement is None
+        assert rows[name].total_ns is None, "it tells nothing of pre- and post-processing"
+    assert rows["tflite-fp32@2"].agreement.flipped_share == 0
+    assert result.path.parent.name.startswith("android-edgeseg-stand-in-phone-")
+    assert phone.left() == []
+    with pytest.raises(ArtifactError, match="benchmark_model runs TFLite files, and there is none"):
+        bench(replace(asked, artifacts=(tmp_path / "exports/pphumanseg-lite/onnx-fp32",)), device=device)
+
+
 def test_a_benchmark_model_that_gives_no_result_is_a_failed_row(phone, files, tmp_path):
     tool = tmp_path / "benchmark_model"
     tool.write_text("#!/bin/sh\necho 'ERROR: Benchmarking failed.'\nexit 1\n")
@@ -263,3 +296,13 @@ def test_without_the_bundle_there_is_the_command_that_fetches_it(adb_server, tmp
         devices.load("android").probe()
     assert caught.value.hint == _phone_bundle.INSTALL_COMMAND
     assert adb_server.asked == [], "nothing was touched"
+
+
+def test_a_phone_of_ones_own_name(adb_server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench/devices.toml").write_text('old = "android:B"\n')
+    device = devices.load("old")
+    assert isinstance(device, android.AndroidDevice)
+    assert device._adb.serial == "B"
+    assert devices.load("android:A", Settings(host="C"))._adb.serial == "C"
