@@ -25,6 +25,7 @@ _SCRIPT = r"""
 p() { printf '%s\t%s\n' "$1" "$2"; }
 flat() { tr '\n\t' ';;'; }
 folder=$1; shift
+sh=/system/bin/sh; [ -x "$sh" ] || sh=/bin/sh
 for name in "$@"; do p "$name" "$(getprop "$name" 2>/dev/null)"; done
 for core in /sys/devices/system/cpu/cpu[0-9]*; do
   p core "${core##*/cpu} $(cat "$core/cpufreq/cpuinfo_max_freq" 2>/dev/null || echo 0)"
@@ -33,7 +34,7 @@ p governor "$(cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/n
 p battery "$(dumpsys battery 2>/dev/null | flat)"
 p thermal "$(dumpsys thermalservice 2>/dev/null | flat)"
 p wakefulness "$(dumpsys power 2>/dev/null | grep -m 1 mWakefulness=)"
-why=$({ mkdir -p "$folder/jobs" && printf '#!%s\nexit 0\n' "$(command -v sh)" > "$folder/.try" && chmod 700 "$folder/.try"; } 2>&1) || p unwritable "$why"
+why=$({ mkdir -p "$folder/jobs" && printf '#!%s\nexit 0\n' "$sh" > "$folder/.try" && chmod 700 "$folder/.try"; } 2>&1) || p unwritable "$why"
 why=$("$folder/.try" 2>&1) || p unrunnable "$why"
 rm -f "$folder/.try"
 rm -rf "$folder"/*/.*.part

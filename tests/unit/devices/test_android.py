@@ -195,6 +195,7 @@ def test_benchmark_model_beside_the_worker(phone, files, tmp_path):
     device.close()
 
 
+@pytest.mark.slow
 def test_a_whole_bench_with_both(phone, tmp_path, need, connectnet_weights):
     need("ai_edge_litert", "pip install 'edgeseg[tflite]'", what="tflite")
     np.savez(tmp_path / "weights.npz", **connectnet_weights)
@@ -205,18 +206,17 @@ def test_a_whole_bench_with_both(phone, tmp_path, need, connectnet_weights):
     settings = Settings(benchmark_model=str(tool))
     device = phone.device(benchmark_model=str(tool))
     asked = BenchRequest(
-        exports=tmp_path / "exports", device="android", settings=settings, data="sample:2", threads=(1, 2), budget_s=2.0,
+        exports=tmp_path / "exports", device="android", settings=settings, data="sample:2", threads=(2,), budget_s=1.0,
         out=tmp_path / "results",
     )  # fmt: skip
     result = bench(asked, device=device)
     rows = {row.variant.key.partition("/")[2]: row for row in result.summary.rows}
-    tools = ["tflite-fp32@1+benchmark_model", "tflite-fp32@2+benchmark_model"]
-    assert list(rows) == ["onnx-fp32@1", "onnx-fp32@2", "tflite-fp32@1", tools[0], "tflite-fp32@2", tools[1]]
+    assert list(rows) == ["onnx-fp32@2", "tflite-fp32@2", "tflite-fp32@2+benchmark_model"]
     assert all(row.failure is None and row.latency is not None for row in rows.values())
-    for name in tools:
-        assert rows[name].latency.median_ns == 14_655_300
-        assert rows[name].agreement is None
-        assert rows[name].total_ns is None, "it tells nothing of pre- and post-processing"
+    tool_row = rows["tflite-fp32@2+benchmark_model"]
+    assert tool_row.latency.median_ns == 14_655_300
+    assert tool_row.agreement is None
+    assert tool_row.total_ns is None, "it tells nothing of pre- and post-processing"
     assert rows["tflite-fp32@2"].agreement.flipped_share == 0
     assert result.path.parent.name.startswith("android-edgeseg-stand-in-phone-")
     assert phone.left() == []
