@@ -37,7 +37,7 @@ p wakefulness "$(dumpsys power 2>/dev/null | grep -m 1 mWakefulness=)"
 why=$({ mkdir -p "$folder/jobs" && printf '#!%s\nexit 0\n' "$sh" > "$folder/.try" && chmod 700 "$folder/.try"; } 2>&1) || p unwritable "$why"
 why=$("$folder/.try" 2>&1) || p unrunnable "$why"
 rm -f "$folder/.try"
-rm -rf "$folder"/*/.*.part
+find "$folder" -maxdepth 2 -name '.*.part' -mmin +60 -exec rm -rf {} + 2>/dev/null
 for job in "$folder"/jobs/*; do
   [ -d "$job" ] || continue
   kill -0 "$(cat "$job/pid" 2>/dev/null)" 2>/dev/null || rm -rf "$job"

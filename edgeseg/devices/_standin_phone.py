@@ -1,9 +1,9 @@
 """A stand-in for an Android phone: Debian's real adbd for arm64, run by QEMU's user emulation, in a root folder that has no C
-library, only a static busybox as ``/system/bin/sh``.
+library of its own, with the shell and the tools of Android: mksh and toybox.
 
-So the protocol, the pushing, the exit codes and the Arm kernels of the runtimes are the real ones, and what is pushed has to
-bring its own loader and libraries as it has to on a phone. Not a phone's are the kernel, SELinux, bionic, toybox, the question
-whether this computer is trusted, and the time.
+So the protocol, the pushing, the exit codes, the shell scripts and the Arm kernels of the runtimes meet the real thing, and what is
+pushed has to bring its own loader and libraries as it has to on a phone. Not a phone's are the kernel, SELinux, bionic, the
+question whether this computer is trusted, and the time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edgeseg.devices._standin_board import Model
 
 SUITE = "bookworm"
 SOURCES = tuple(f"deb http://deb.debian.org/debian {suite} main" for suite in (SUITE, f"{SUITE}-backports"))
-OPTIONS = (f'--aptopt=APT::Default-Release "{SUITE}-backports"', "--include=adbd,busybox-static")
+OPTIONS = (f'--aptopt=APT::Default-Release "{SUITE}-backports"', "--include=adbd,toybox,mksh,busybox-static")
 INSTALL_COMMAND = "sudo edgeseg doctor --install android-emulated"
 THROTTLING = "dumpsys-thermalservice"
 
@@ -32,6 +32,12 @@ _A55 = Model("edgeseg stand-in phone", ("edgeseg,phone", "edgeseg,soc55"), 0xD05
 _A76 = Model("edgeseg stand-in phone", ("edgeseg,phone", "edgeseg,soc55"), 0xD0B, 4, 1, _standin_board.DOT, 2_400_000)
 QEMU_CPU = "cortex-a76"
 
+_TOYBOX = """#!/system/bin/sh
+exec /standin/ld-linux-aarch64.so.1 --library-path /standin /standin/toybox {name} "$@"
+"""
+"""Debian's toybox is not a static program, and its libraries must not be found by what is pushed."""
+_BUSYBOX = ("dd", "gzip", "tr")
+"""Tools of Android's toybox that Debian's was made without."""
 _GETPROP = """#!/system/bin/sh
 while IFS='=' read -r name value; do
   [ -z "$1" ] && echo "[$name]: [$value]"
@@ -109,7 +115,7 @@ wait
 
 def place() -> Path:
     """Where it is, or would be."""
-    text = "\n".join([*SOURCES, *OPTIONS, _GETPROP, _DUMPSYS, _AM])
+    text = "\n".join([*SOURCES, *OPTIONS, _TOYBOX, *_BUSYBOX, _GETPROP, _DUMPSYS, _AM])
     return environments.cache_root() / "stand-ins" / f"phone-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -130,8 +136,9 @@ def install(say: Callable[[str], None]) -> Path:
 
 
 def _finish(folder: Path, debian: Path) -> None:
-    """Make the bare root of what Debian's packages brought: adbd with its libraries in one folder that no path leads to, and
-    busybox."""
+    """Make the bare root of what Debian's packages brought: adbd and toybox with their libraries in one folder that no path leads
+    to, and a static mksh.
+    """
     root = folder / "bare"
     programs, own = root / "system/bin", root / "standin"
     for name in ("system/bin", "standin/told", "data", "tmp", "proc", "sys", "dev", "etc"):
@@ -139,14 +146,22 @@ def _finish(folder: Path, debian: Path) -> None:
     (root / "bin").symlink_to("system/bin")
     (root / "etc/edgeseg-standin").write_text("QEMU\n")
     libraries = ("lib/ld-linux-aarch64.so.1", "lib/aarch64-linux-gnu/*.so*", "usr/lib/aarch64-linux-gnu/*.so*")
-    for pattern in (*libraries, "usr/lib/aarch64-linux-gnu/android/*.so*", "usr/lib/android-sdk/platform-tools/adbd"):
+    tools = (
+        "usr/lib/aarch64-linux-gnu/android/*.so*",
+        "usr/lib/android-sdk/platform-tools/adbd",
+        "bin/toybox",
+        "bin/busybox",
+    )
+    for pattern in (*libraries, *tools):
         for path in debian.glob(pattern):
             shutil.copy(path.resolve() if path.is_symlink() else path, own / path.name)
-    shutil.copy(debian / "bin/busybox", programs / "busybox")
-    listed = process.run(["qemu-aarch64-static", str(programs / "busybox"), "--list"], timeout_s=60)
+    shutil.copy(debian / "usr/lib/klibc/bin/mksh", programs / "sh")
+    listed = process.run(["qemu-aarch64-static", "-L", str(debian), str(debian / "bin/toybox")], timeout_s=60)
     for name in listed.stdout.split():
-        if name != "busybox":
-            (programs / name).symlink_to("busybox")
+        (programs / name).write_text(_TOYBOX.format(name=name))
+        (programs / name).chmod(0o755)
+    for name in _BUSYBOX:
+        (programs / name).symlink_to("/standin/busybox")
     for name, content in {"getprop": _GETPROP, "dumpsys": _DUMPSYS, "am": _AM}.items():
         (programs / name).write_text(content)
         (programs / name).chmod(0o755)

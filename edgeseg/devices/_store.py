@@ -29,7 +29,7 @@ mkdir -p "$2"
 part="$2/.$3.$4.part"
 trap 'rm -rf "$part"' EXIT
 mkdir "$part"
-if [ "$5" = packed ]; then gzip -dc | tar -xf - -C "$part"; else tar -xf - -C "$part"; fi
+if [ "$5" = packed ]; then gunzip -c | tar -xf - -C "$part"; else tar -xf - -C "$part"; fi
 (cd "$part" && sha256sum -c .sums >/dev/null) || { echo "what arrived is not what was sent" >&2; exit 1; }
 rm "$part/.sums"
 mv -T "$part" "$2/$3" 2>/dev/null || [ -d "$2/$3" ] || mv "$part" "$2/$3"
