@@ -17,7 +17,7 @@ MODULES = {"tflite": "ai_edge_litert", "onnx": "onnxruntime", "browser": "aiohtt
 
 def pytest_configure() -> None:
     """Refuse to start where a required package is missing: whole modules that skip without it would go unnoticed."""
-    for name in sorted(REQUIRED - {"all", "shared", "paddle", "pi_emulated"}):
+    for name in sorted(REQUIRED - {"all", "shared", "paddle", "pi_emulated", "android_emulated", "adb"}):
         if importlib.util.find_spec(MODULES.get(name, name)) is None:
             pytest.exit(f"EDGESEG_REQUIRE names {name!r}, which is not installed", returncode=1)
 

@@ -97,8 +97,10 @@ def limits(arguments: argparse.Namespace) -> Limits:
 def add_device_access(parser: argparse.ArgumentParser) -> None:
     """How a device that is not this machine is reached."""
     add = parser.add_argument
-    add("--host", default="", metavar="USER@NAME[:PORT]", help="where the pi is (default: pi@raspberrypi.local)")
+    add("--host", default="", metavar="WHERE", help="pi: user@name[:port] (default: pi@raspberrypi.local); android: the "
+        "serial that `adb devices` shows, where there are several")  # fmt: skip
     add("--trust-new-host", action="store_true", help="accept the host key of a machine that is met for the first time")
+    add("--keep", action="store_true", help="android: leave on the phone what was pushed, for the next run")
     add("--offline", action="store_true", help="the device has no internet: fetch here what it needs, and push it")
 
 
@@ -113,6 +115,9 @@ def device_settings(arguments: argparse.Namespace) -> Settings:
         trust_new_host=arguments.trust_new_host,
         governor=getattr(arguments, "governor", None) or "",
         cool_to_c=getattr(arguments, "cool_to", None),
+        cores=getattr(arguments, "cores", None) or "",
+        keep=arguments.keep,
+        benchmark_model=str(getattr(arguments, "benchmark_model", None) or ""),
         say=note,
     )
 

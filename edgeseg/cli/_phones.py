@@ -20,6 +20,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The flags of the device `browser`."""
     add = parser.add_argument
     add("--lan", action="store_true", help="browser: let phones of this network come, over HTTPS")
+    add("--usb", action="store_true", help="browser: a phone on a cable opens the page through adb (--host SERIAL where "
+        "there are several)")  # fmt: skip
     add("--plain-http", action="store_true", help="browser: no HTTPS with --lan; one thread, no WebGPU, no camera")
     add(
         "--port",
@@ -41,7 +43,7 @@ def measure(request: BenchRequest, arguments: argparse.Namespace) -> Iterator[Be
             failed=_failed,
             progress=bars.show,
         )
-        door = Door(lan=arguments.lan, plain=arguments.plain_http, port=arguments.port)
+        door = Door(lan=arguments.lan, plain=arguments.plain_http, port=arguments.port, usb=arguments.usb)
         yield from bench_phones(request, door, host)
 
 

@@ -64,6 +64,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="DIR", help="where results go (default: bench/results)")
     add("--governor", metavar="NAME", help="clock governor while measuring, e.g. performance; put back afterwards")
     add("--cool-to", type=float, metavar="C", help="wait until the device is no hotter than this before timing")
+    add("--cores", choices=["big", "little"], help="android: bind the runs to its fastest or slowest cores")
+    add("--benchmark-model", type=Path, metavar="FILE",
+        help="android: also run TFLite artifacts with Google's benchmark_model, which you have as this file")  # fmt: skip
     _flags.add_device_access(parser)
     _phones.add(parser)
     _flags.add_data(parser, "40 synthetic portraits; none: no accuracy")
@@ -200,6 +203,9 @@ def _requests(arguments: argparse.Namespace) -> list[BenchRequest]:
     settings = _flags.device_settings(arguments)
     if settings.host and len(devices) > 1:  # type: ignore[arg-type]
         raise EdgesegError("--host says where one device is, and several are named", "--device pi,ssh://user@other")
+    for flag, value in (("--cores", settings.cores), ("--benchmark-model", settings.benchmark_model)):
+        if value and not all(name.startswith("android") for name in devices):  # type: ignore[attr-defined]
+            raise EdgesegError(f"{flag} is for phones behind adb alone", f"--device android {flag} {value}")
     return [
         BenchRequest(
             artifacts=tuple(Path(str(one)) for one in said("artifacts", ())),  # type: ignore[attr-defined]

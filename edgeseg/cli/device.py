@@ -10,7 +10,7 @@ from edgeseg.cli import _flags, _output
 def add(parser: argparse.ArgumentParser) -> None:
     """The flags of ``edgeseg device``."""
     parser.add_argument("action", choices=["clean"], help="clean: remove every trace of edgeseg from it")
-    parser.add_argument("name", metavar="NAME", help="the device, e.g. pi or ssh://user@host")
+    parser.add_argument("name", metavar="NAME", help="the device, e.g. pi, ssh://user@host or android")
     _flags.add_device_access(parser)
 
 

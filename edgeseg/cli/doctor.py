@@ -13,7 +13,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--install",
         metavar="NAME",
         help="make the separate environment of a tool that pins other packages, e.g. paddle; or fetch the runtimes of "
-        "the page for phones: browser; or make the stand-in of a Pi: pi-emulated, pi-emulated:trixie",
+        "the page for phones: browser; or what is pushed to phones: android; or a stand-in: pi-emulated, pi-emulated:trixie, "
+        "android-emulated",
     )
 
 

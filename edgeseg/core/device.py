@@ -16,6 +16,9 @@ from edgeseg.core.errors import EdgesegError
 from edgeseg.core.job import Command, Item
 from edgeseg.core.measurement import Answer, Hello
 
+TOOL = "benchmark_model"
+"""The accelerator of variants that Google's ``benchmark_model`` runs instead of the worker; there are no masks of them."""
+
 
 class WorkerLost(EdgesegError):
     """A worker crashed, hung or answered rubbish; it has been ended."""
@@ -41,6 +44,9 @@ class Settings:
         trust_new_host: Accept and remember the host key of a device that is met for the first time.
         governor: Clock governor while the device is in use; empty: it is left alone.
         cool_to_c: Wait until it is no hotter than this before timing; None: no waiting.
+        cores: ``big`` or ``little``: the cores that workers may use; empty: all.
+        keep: Leave on the device what was pushed, where it would be removed at the end.
+        benchmark_model: Google's benchmark of TFLite files for the device, as a file here; empty: it is not run.
         say: Told what takes long, a line each.
     """
 
@@ -49,6 +55,9 @@ class Settings:
     trust_new_host: bool = False
     governor: str = ""
     cool_to_c: Optional[float] = None
+    cores: str = ""
+    keep: bool = False
+    benchmark_model: str = ""
     say: Callable[[str], None] = _silent
 
 

@@ -1,6 +1,7 @@
 """The user's own names for devices: ``bench/devices.toml`` in the working folder, then the file in the configuration folder.
 
 kitchen = "ssh://pi@kitchen.local"
+old = "android:SERIAL"
 pi = "ssh://pi@192.168.1.20:2222"
 """
 
@@ -38,7 +39,7 @@ def read() -> dict[str, str]:
                 f"{path} is not TOML: {error}", 'a line is: kitchen = "ssh://pi@kitchen.local"'
             ) from error
         for name, address in document.items():
-            if not isinstance(address, str) or not address.startswith("ssh://"):
+            if not isinstance(address, str) or not address.startswith(("ssh://", "android:")):
                 raise EdgesegError(
                     f"{path} says {address!r} for {name!r}, which is no address",
                     f'write: {name} = "ssh://user@host", with :port where it is not 22',

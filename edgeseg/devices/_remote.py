@@ -1,5 +1,5 @@
-"""A board behind ssh as a device: the worker and the artifacts are put there by content, and the worker is talked to
-through ssh's pipes."""
+"""A device behind a shell (ssh, adb): the worker and the artifacts are put there by content, and the worker is talked to through
+the pipes of that shell's program. And a board behind ssh as such a device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeseg.core.arrays import Array
-from edgeseg.core.device import ConnectionLost, Settings, WorkerLost
+from edgeseg.core.device import ConnectionLost, Settings, Worker, WorkerLost
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 from edgeseg.core.job import Item, Job
 from edgeseg.core.measurement import Hello
@@ -25,8 +25,8 @@ from edgeseg.devices._channel_worker import ChannelWorker
 from edgeseg.devices._governor import Governor
 from edgeseg.devices._provision import Provision, Resolve
 from edgeseg.devices._store import PushError, Store
-from edgeseg.transports.process import Channel
-from edgeseg.transports.ssh import LOST, Address, Ssh
+from edgeseg.transports.shell import Shell
+from edgeseg.transports.ssh import Address, Ssh
 from edgeseg.worker import pack
 
 LIFETIME_S = 12 * 3600
@@ -34,27 +34,41 @@ LIFETIME_S = 12 * 3600
 PATIENCE_S = 30.0
 """How long a board that has answered before is tried again."""
 
-_WORK = r"""
-mkdir -p "$1" && cd "$1" || exit
-group=$(ps -o pgid= -p $$ 2>/dev/null | tr -d ' ')
-[ "${group:-0}" -gt 1 ] 2>/dev/null || group=$$
+_DIE = r"""
+die=; setpriv --pdeathsig KILL true 2>/dev/null && die="setpriv --pdeathsig KILL"
+"""
+_WORK = (
+    r"""
+folder=$1; shift
+mkdir -p "$folder" && cd "$folder" || exit
+read -r _ _ _ _ group _ < /proc/$$/stat
 echo "$group" > pid
 # Some runtimes leave notes in the home folder (ONNX Runtime: an identity for its telemetry): this one is removed again.
-export PYTHONUSERBASE=$HOME/.local HOME=$1 XDG_CACHE_HOME=$1 TMPDIR=$1 PYTHONDONTWRITEBYTECODE=1
-die=$(command -v setpriv) && die="$die --pdeathsig KILL"
-$die timeout --foreground -s KILL "$2" $die sh -c 'echo $$ > worker; exec "$0" "$@"' "$3" "$4"
+export PYTHONUSERBASE=$HOME/.local HOME=$folder XDG_CACHE_HOME=$folder TMPDIR=$folder PYTHONDONTWRITEBYTECODE=1
+"""
+    + _DIE
+    + r"""
+$die sh -c 'echo $$ > worker; exec "$@"' sh "$@"
 code=$?
 # OpenVINO's code generator on Arm leaves a symbol table for `perf`, and asks nobody where.
-rm -rf "/tmp/perf-$(cat worker 2>/dev/null).map" "$1"
+rm -rf "/tmp/perf-$(cat worker 2>/dev/null).map" "$folder"
 exit $code
 """
+)
 _END = r"""
 pid=$(cat "$1/pid" 2>/dev/null)
 [ "${pid:-0}" -gt 1 ] 2>/dev/null && kill -s KILL -- "-$pid" 2>/dev/null
 rm -rf "/tmp/perf-$(cat "$1/worker" 2>/dev/null).map" "$1"
 """
-_START = r"""die=$(command -v setpriv) && die="$die --pdeathsig KILL"; exec $die sh -c "$1" sh "$2" "$3" "$4" "$5" """
-"""Should the connection die, sshd ends; with it ends the shell, with that `timeout`, with that the worker."""
+_START = (
+    _DIE
+    + r"""
+work=$1 limit=$2; shift 2
+exec $die timeout -s KILL "$limit" $die sh -c "$work" sh "$@"
+"""
+)
+"""`timeout` leads the process group. Should the connection die, sshd ends; with it ends `timeout`, with that the shell, with that
+the worker. Where `setpriv` knows nothing of that (Android), the worker ends because its input does."""
 
 _CLEAN = r"""
 for job in "$1"/jobs/*; do
@@ -77,14 +91,22 @@ exit 0
 
 
 class RemoteWorker(ChannelWorker):
-    """A worker behind ssh."""
+    """A worker behind a shell.
 
-    def __init__(self, ssh: Ssh, store: Store, python: str, worker: str, job: Job, *, timeout_s: float) -> None:
+    Args:
+        shell: The way there.
+        store: The device's files.
+        command: What is run there.
+        job: What the worker opens with.
+        timeout_s: How long its start may take.
+    """
+
+    def __init__(self, shell: Shell, store: Store, command: Sequence[str], job: Job, *, timeout_s: float) -> None:
         super().__init__()
-        self._ssh, self._store = ssh, store
+        self._shell, self._store = shell, store
         self._folder = f"{store.root}/jobs/{secrets.token_hex(6)}"
-        words = [_WORK, self._folder, str(LIFETIME_S), python, worker]
-        self._open(lambda: ssh.channel(_START, words), job, timeout_s)
+        words = [_WORK, str(LIFETIME_S), self._folder, *command]
+        self._open(lambda: shell.channel(_START, words), job, timeout_s)
 
     def send_frames(self, frames: Sequence[Array]) -> list[str]:
         """See `edgeseg.core.device.Worker.send_frames`."""
@@ -100,24 +122,101 @@ class RemoteWorker(ChannelWorker):
         return [f"{self._folder}/{name}" for name in files]
 
     def close(self) -> None:
-        """See `edgeseg.core.device.Worker.close`; ending ssh alone would leave the worker running."""
+        """See `edgeseg.core.device.Worker.close`; ending our end alone would leave the worker running."""
         if self._channel is None:
             return
         super().close()
         with contextlib.suppress(EdgesegError):  # the connection is gone: then the worker is, too
-            self._ssh.run(_END, [self._folder], timeout_s=30)
+            self._shell.run(_END, [self._folder], timeout_s=30)
 
     def _lost(self, message: str) -> WorkerLost:
         assert self._channel is not None
         code = self._channel.returncode
-        if code == LOST:
+        if self._shell.lost(code):
             return ConnectionLost(f"connection lost: {message.rpartition(': ')[2]}")
         if code is not None and 128 < code < 160:
             return WorkerLost(f"the worker was lost: ended by {signal_name(code - 128)}")
         return WorkerLost(message)
 
 
-class RemoteDevice:
+class ShellDevice:
+    """A device that is reached through a shell. A subclass says how it is set up and what runs Python there.
+
+    Args:
+        name: As the user calls it.
+        shell: The way there.
+        settings: What the user asked.
+        ways_on: Hint for a device that cannot be reached.
+    """
+
+    def __init__(self, name: str, shell: Shell, settings: Settings, *, ways_on: str = "") -> None:
+        self.name = name
+        self._shell, self._settings, self._ways_on = shell, settings, ways_on
+        self._store: Store | None = None
+        self._interrupted = False
+
+    @property
+    def pushed(self) -> Mapping[str, int]:
+        """Bytes that were sent, by kind."""
+        return self._store.pushed if self._store else {}
+
+    def probe(self) -> Hello:
+        """See `edgeseg.core.device.Device.probe`; brings there what a worker needs."""
+        try:
+            self._set_up()
+        except DeviceUnreachable as error:
+            raise self._hinted(error) from error
+        worker = self._start((), (), timeout_s=120)
+        worker.close()
+        return worker.hello
+
+    def start(self, items: Sequence[tuple[Item, Path]], frames: Sequence[Array], *, timeout_s: float) -> Worker:
+        """See `edgeseg.core.device.Device.start`."""
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            try:
+                self._set_up()
+                return self._start(items, frames, timeout_s=timeout_s)
+            except (DeviceUnreachable, ConnectionLost) as error:
+                if time.monotonic() > until:
+                    raise DeviceUnreachable(error.message, self._ways_on) from error
+                time.sleep(2)
+            except (PushError, Timeout) as error:
+                raise WorkerLost(error.message) from error
+
+    def close(self) -> None:
+        """See `edgeseg.core.device.Device.close`."""
+        if self._store is not None:
+            sent = [f"{size / 1e6:.2f} MB of {kind}" for kind, size in self._store.pushed.items()]
+            self._settings.say(f"{self._shell.address}: pushed {', '.join(sent) or 'nothing'}")
+            self._store = None
+        self._shell.close()
+
+    def _hinted(self, error: DeviceUnreachable) -> DeviceUnreachable:
+        """The error with the ways on, unless it has a hint of its own."""
+        hinted = error.hint != EdgesegError.usual_hint
+        return DeviceUnreachable(error.message, error.hint if hinted else self._ways_on)
+
+    def _set_up(self) -> Store:
+        """Connect, find out what it is, and make its folder; nothing happens where that is done."""
+        raise NotImplementedError
+
+    def _python(self, names: Sequence[str]) -> list[str]:
+        """The words that run a Python with numpy and the runtimes of these backends there; what is missing is put there."""
+        raise NotImplementedError
+
+    def _start(self, items: Sequence[tuple[Item, Path]], frames: Sequence[Array], *, timeout_s: float) -> RemoteWorker:
+        store = self._set_up()
+        python = self._python(sorted({item.backend for item, _ in items}))
+        with tempfile.TemporaryDirectory(prefix="edgeseg-") as folder:
+            (worker,) = store.put("worker", [{"worker.pyz": pack.pack(Path(folder) / "worker.pyz")}])
+        job = place(store, items, frames)
+        return RemoteWorker(self._shell, store, [*python, f"{worker}/worker.pyz"], job, timeout_s=timeout_s)
+
+
+class RemoteDevice(ShellDevice):
     """A board behind ssh.
 
     Args:
@@ -139,28 +238,11 @@ class RemoteDevice:
         ways_on: str = "",
         resolve: Resolve | None = None,
     ) -> None:
-        self.name = name
-        self._settings, self._ways_on, self._resolve = settings, ways_on, resolve
         self._ssh = Ssh(address, config=config, trust_new_host=settings.trust_new_host, say=settings.say)
+        super().__init__(name, self._ssh, settings, ways_on=ways_on)
+        self._resolve = resolve
         self._provision: Provision | None = None
-        self._store: Store | None = None
         self._governor: Governor | None = None
-        self._interrupted = False
-
-    @property
-    def pushed(self) -> Mapping[str, int]:
-        """Bytes that were sent, by kind."""
-        return self._store.pushed if self._store else {}
-
-    def probe(self) -> Hello:
-        """See `edgeseg.core.device.Device.probe`; installs numpy on the board if it is not there."""
-        try:
-            self._set_up()
-        except DeviceUnreachable as error:
-            raise self._hinted(error) from error
-        worker = self._start((), (), timeout_s=120)
-        worker.close()
-        return worker.hello
 
     def marks(self) -> frozenset[str]:
         """What tells this machine from others, by whatever name it is called: host key, machine id, serial number.
@@ -179,22 +261,6 @@ class RemoteDevice:
         self._interrupted = True
         self._ssh.cut()
 
-    def start(self, items: Sequence[tuple[Item, Path]], frames: Sequence[Array], *, timeout_s: float) -> RemoteWorker:
-        """See `edgeseg.core.device.Device.start`."""
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            try:
-                self._set_up()
-                return self._start(items, frames, timeout_s=timeout_s)
-            except (DeviceUnreachable, ConnectionLost) as error:
-                if time.monotonic() > until:
-                    raise DeviceUnreachable(error.message, self._ways_on) from error
-                time.sleep(2)
-            except (PushError, Timeout) as error:
-                raise WorkerLost(error.message) from error
-
     def clean(self) -> str:
         """Remove every trace of edgeseg from the board; returns the folder that was removed."""
         self._ssh.connect()
@@ -206,22 +272,14 @@ class RemoteDevice:
         return cache
 
     def close(self) -> None:
-        """See `edgeseg.core.device.Device.close`."""
+        """Put the governor back and end the connection."""
         if self._governor is not None:
             self._governor.close()
             self._governor = None
-        if self._store is not None:
-            sent = [f"{size / 1e6:.2f} MB of {kind}" for kind, size in self._store.pushed.items()]
-            self._settings.say(f"{self._ssh.address}: pushed {', '.join(sent) or 'nothing'}")
-            self._store = self._provision = None
-        self._ssh.close()
+        self._provision = None
+        super().close()
 
-    def _hinted(self, error: DeviceUnreachable) -> DeviceUnreachable:
-        """The error with the ways on, unless it has a hint of its own."""
-        hinted = error.hint != EdgesegError.usual_hint
-        return DeviceUnreachable(error.message, error.hint if hinted else self._ways_on)
-
-    def _set_up(self) -> tuple[Provision, Store]:
+    def _set_up(self) -> Store:
         if self._provision is None or self._store is None:
             self._ssh.connect()
             board = _board.probe(self._ssh)
@@ -231,26 +289,31 @@ class RemoteDevice:
                 offline=self._settings.offline, say=self._settings.say, resolve=self._resolve,
             )  # fmt: skip
         if self._settings.governor and (self._governor is None or not self._governor.held):
-            self._governor = Governor(self._channel, self._settings.governor, str(self._ssh.address))
-        return self._provision, self._store
+            self._governor = Governor(self._ssh.channel, self._settings.governor, str(self._ssh.address))
+        return self._store
 
-    def _channel(self, script: str, arguments: Sequence[str]) -> Channel:
-        return self._ssh.channel(script, arguments)
+    def _python(self, names: Sequence[str]) -> list[str]:
+        assert self._provision is not None, "it is set up"
+        return [self._provision.python(names)]
 
-    def _start(self, items: Sequence[tuple[Item, Path]], frames: Sequence[Array], *, timeout_s: float) -> RemoteWorker:
-        provision, store = self._set_up()
-        python = provision.python(sorted({item.backend for item, _ in items}))
-        with tempfile.TemporaryDirectory(prefix="edgeseg-") as folder:
-            (worker,) = store.put("worker", [{"worker.pyz": pack.pack(Path(folder) / "worker.pyz")}])
-        bundles = [{path.name: path for path in sorted(place.iterdir()) if path.is_file()} for _, place in items]
-        places = store.put("artifacts", bundles)
-        placed = tuple(
-            replace(item, file=f"{place}/{item.file}") for (item, _), place in zip(items, places, strict=True)
-        )
-        pictures = {f"{index}.npy": _npy(frame) for index, frame in enumerate(frames)}
-        (where,) = store.put("frames", [pictures]) if pictures else ("",)
-        job = Job(placed, tuple(f"{where}/{name}" for name in pictures))
-        return RemoteWorker(self._ssh, store, python, f"{worker}/worker.pyz", job, timeout_s=timeout_s)
+
+def place(store: Store, items: Sequence[tuple[Item, Path]], frames: Sequence[Array]) -> Job:
+    """Put artifacts and pictures on a device.
+
+    Args:
+        store: The device's files.
+        items: With the local folder of each one's artifact.
+        frames: Pictures for the timed runs.
+
+    Returns:
+        The job, with paths as they are there.
+    """
+    bundles = [{path.name: path for path in sorted(folder.iterdir()) if path.is_file()} for _, folder in items]
+    places = store.put("artifacts", bundles)
+    placed = tuple(replace(item, file=f"{where}/{item.file}") for (item, _), where in zip(items, places, strict=True))
+    pictures = {f"{index}.npy": _npy(frame) for index, frame in enumerate(frames)}
+    (where,) = store.put("frames", [pictures]) if pictures else ("",)
+    return Job(placed, tuple(f"{where}/{name}" for name in pictures))
 
 
 def _npy(frame: Array) -> bytes:

@@ -6,21 +6,17 @@ A72 or A76. Its time is not: it is 50 to 200 times as slow as this machine, by d
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeseg.core import atomic, environments, process
-from edgeseg.core.errors import DeviceUnreachable, MissingDependency
-from edgeseg.core.process import signal_name
-from edgeseg.devices import _standin_board
+from edgeseg.core import environments, process
+from edgeseg.devices import _standin_base, _standin_board
+from edgeseg.devices._standin_base import EmulatedBox, free_port
 
 SUITES = ("bookworm", "trixie")
 """Debian's releases that Pi OS is made of, the usual one first: Python 3.11 with glibc 2.36, and 3.13 with 2.41."""
@@ -33,15 +29,8 @@ PACKAGES = (
 """Unpacked and not configured, so that no maintainer script has to run under emulation: what they would have written
 (accounts, ``sh``) is written here."""
 INSTALL_COMMAND = "sudo edgeseg doctor --install pi-emulated"
-TOOLS = {
-    "mmdebstrap": "mmdebstrap", "qemu-aarch64-static": "qemu-user-static", "update-binfmts": "binfmt-support",
-    "unshare": "util-linux", "ssh-keygen": "openssh-client",
-}  # fmt: skip
-"""Program to Debian package."""
-BUILD_S = 900
-START_S = 60.0
+TOOLS = {**_standin_base.TOOLS, "ssh-keygen": "openssh-client"}
 
-_BINFMT = Path("/proc/sys/fs/binfmt_misc")
 _ACCOUNTS = """root:x:0:0:root:/root:/bin/bash
 sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
 pi:x:1000:1000::/home/pi:/bin/bash
@@ -82,8 +71,7 @@ def place(suite: str = SUITE) -> Path:
 
 def missing() -> list[str]:
     """Debian packages that are needed and not here."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return [package for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None]
+    return _standin_base.missing(TOOLS)
 
 
 def install(say: Callable[[str], None], suite: str = SUITE) -> Path:
@@ -96,29 +84,8 @@ def install(say: Callable[[str], None], suite: str = SUITE) -> Path:
     Raises:
         MissingDependency: We are not root, tools are missing, or Debian's packages cannot be fetched.
     """
-    target = place(suite)
-    if target.is_dir():
-        say(f"pi-emulated: already in {target}")
-        return target
-    _check_root()
-    if lacking := missing():
-        raise MissingDependency(
-            f"the stand-in of a Pi needs {', '.join(lacking)}", f"sudo apt install {' '.join(lacking)}"
-        )
-    say(f"pi-emulated: Debian {suite} for arm64 in {target} (250 MB)")
-    with atomic.folder(target) as folder:
-        root = folder / "root"
-        command = ["mmdebstrap", "--quiet", "--arch=arm64", "--variant=extract", f"--include={','.join(PACKAGES)}"]
-        done = process.run([*command, suite, str(root)], timeout_s=BUILD_S)
-        if done.returncode != 0:
-            errors = [line for line in done.stderr.splitlines() if line.startswith(("E:", "mmdebstrap:"))]
-            raise MissingDependency(
-                f"Debian {suite} for arm64 cannot be fetched: {(errors or [done.last_words])[-1]}",
-                "it needs internet, and: sudo apt install debian-archive-keyring",
-            )
-        _finish(folder, root)
-    say(f"pi-emulated: ready in {target}")
-    return target
+    words = [f"--include={','.join(PACKAGES)}"]
+    return _standin_base.install("pi-emulated", place(suite), TOOLS, suite, words, _finish, say, size="250 MB")
 
 
 def _finish(folder: Path, root: Path) -> None:
@@ -141,90 +108,34 @@ def _finish(folder: Path, root: Path) -> None:
     (home / ".ssh").chmod(0o700)
 
 
-class StandIn:
-    """A running stand-in; it ends with us, however we end.
+class StandIn(EmulatedBox):
+    """A running stand-in of a Pi; see `EmulatedBox`.
 
     Args:
         core: ``a53``, ``a72`` or ``a76``.
         suite: One of `SUITES`.
         extra: Shell commands that change its root folder before it starts, for tests; they see ``$root``.
-
-    Raises:
-        MissingDependency: It is not installed, or we are not root.
-        DeviceUnreachable: It does not start, or is in use.
     """
 
     def __init__(self, core: str, *, suite: str = SUITE, extra: str = "") -> None:
-        source = place(suite)
-        if not source.is_dir():
-            raise MissingDependency(f"the stand-in of a Pi ({suite}) is not installed", install_command(suite))
-        _check_root()
-        _enable_binfmt()
-        self.root = source / "root"
-        self.folder = Path(tempfile.mkdtemp(prefix="edgeseg-pi-"))
-        self.port = _free_port()
-        self.config = self.folder / "ssh_config"
-        self._source, self._core, self._extra = source, core, extra
-        self._child: subprocess.Popen[bytes] | None = None
-        self._lock = (source / "lock").open("w")
-        try:  # its files are shared, its processes are not: two would take one another's jobs for dead
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise DeviceUnreachable(
-                "the stand-in is in use by another run",
-                "wait for that, or install a second one in a cache folder of its own: EDGESEG_CACHE_DIR=DIR",
-            ) from error
-        _standin_board.write(self.folder / "board", _standin_board.MODELS[core])
-        self.config.write_text(self._configuration())
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
+        self.port = free_port()
+        self._core = core
+        self.what = f"stand-in of a Pi ({suite})"
+        super().__init__(place(suite), install_command(suite), extra=extra)
 
-    def start(self) -> None:
-        """Start its sshd, again if it was ended."""
+    @property
+    def config(self) -> Path:
+        """Its configuration for ssh."""
+        return self.folder / "ssh_config"
+
+    def _prepare(self) -> None:
+        _standin_board.write(self.folder / "board", [_standin_board.MODELS[self._core]] * _standin_board.CORES)
+        self.config.write_text(self._configuration())
+
+    def _spawn(self, log: int) -> subprocess.Popen[bytes]:
         words = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", _RUN, "sh"]
         words += [str(self.root), str(self.folder / "board"), self._core, str(self.port), self._extra]
-        with (self.folder / "log").open("wb") as log:
-            self._child = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        until = time.monotonic() + START_S
-        while not self._answers():
-            code = self._child.poll()
-            if code is not None or time.monotonic() > until:
-                lines = (self.folder / "log").read_text(errors="replace").split("\n")
-                told = next((line for line in reversed(lines) if line.strip()), "")
-                ended = f"ended by {signal_name(-code)}" if code is not None and code < 0 else "did not answer"
-                raise DeviceUnreachable(
-                    f"the stand-in {ended}: {told}", f"its log may say more; or again: {INSTALL_COMMAND}"
-                )
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        """End it and everything in it, at once."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-            self._child = None
-
-    def close(self) -> None:
-        """End it; its files stay for the next time."""
-        self.stop()
-        self._lock.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def namespace(self) -> Path:
-        """The process namespace of everything that runs in it, as ``/proc`` names it."""
-        assert self._child is not None, "it runs"
-        return Path(f"/proc/{self._child.pid}/ns/pid_for_children").readlink()
-
-    def sys(self, name: str) -> Path:
-        """A file of its ``/sys``, to be changed while it runs."""
-        return self.folder / "board/sys" / name
+        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
     def _answers(self) -> bool:
         try:
@@ -243,29 +154,3 @@ class StandIn:
             f"Host *\n  IdentityFile {client}\n  IdentitiesOnly yes\n  IdentityAgent none\n"
             f"  UserKnownHostsFile {self.folder / 'known_hosts'}\n  GlobalKnownHostsFile /dev/null\n"
         )
-
-
-def _check_root() -> None:
-    if os.geteuid() != 0:
-        raise MissingDependency(
-            "the stand-in of a Pi needs root: it mounts and changes its root folder", "run the same command with sudo"
-        )
-
-
-def _enable_binfmt() -> None:
-    """Have the kernel start arm64 programs with QEMU."""
-    if not (_BINFMT / "status").exists():
-        process.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(_BINFMT)], timeout_s=30)
-    if not (_BINFMT / "qemu-aarch64").exists():
-        process.run(["update-binfmts", "--enable", "qemu-aarch64"], timeout_s=30)
-    if not (_BINFMT / "qemu-aarch64").exists():
-        raise MissingDependency(
-            "this kernel does not start arm64 programs with QEMU",
-            "sudo apt install qemu-user-static binfmt-support && sudo update-binfmts --enable qemu-aarch64",
-        )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

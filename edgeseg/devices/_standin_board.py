@@ -1,4 +1,4 @@
-"""What the stand-in shows of itself: ``/proc/cpuinfo`` and a ``/sys`` like those of a Raspberry Pi.
+"""What a stand-in shows of itself: ``/proc/cpuinfo`` and a ``/sys`` like those of a Raspberry Pi, or of a phone.
 
 Without them the runtimes look into the host's, find x86 where they expect Arm, and crash (pytorch/cpuinfo in ONNX
 Runtime and LiteRT, hwloc in OpenVINO). With them, everything that edgeseg asks a board can be tried.
@@ -7,6 +7,7 @@ Runtime and LiteRT, hwloc in OpenVINO). With them, everything that edgeseg asks 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class Model:
 
 
 _PLAIN = "fp asimd evtstrm crc32 cpuid"
+DOT = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
+"""`asimddp` are the dot products for which runtimes have other int8 kernels."""
 MODELS: dict[str, Model] = {
     "a53": Model(
         "Raspberry Pi 3 Model B Plus Rev 1.3", ("raspberrypi,3-model-b-plus", "brcm,bcm2837"),
@@ -43,22 +46,26 @@ MODELS: dict[str, Model] = {
     ),
     "a76": Model(
         "Raspberry Pi 5 Model B Rev 1.0", ("raspberrypi,5-model-b", "brcm,bcm2712"),
-        0xD0B, 4, 1, "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
-        2_400_000,
+        0xD0B, 4, 1, DOT, 2_400_000,
     ),
 }  # fmt: skip
-"""By core type; `asimddp` are the dot products for which runtimes have other int8 kernels."""
+"""By core type."""
 
 THROTTLED = "devices/platform/soc/soc:firmware/get_throttled"
 TEMPERATURE = "class/thermal/thermal_zone0/temp"
 GOVERNOR = "devices/system/cpu/cpu{}/cpufreq/scaling_governor"
 
 
-def write(place: Path, model: Model) -> None:
-    """Write ``cpuinfo`` and ``sys/`` into a folder; what was in it is removed."""
+def write(place: Path, cores: Sequence[Model]) -> None:
+    """Write ``cpuinfo`` and ``sys/`` into a folder; what was in it is removed.
+
+    Args:
+        place: The folder.
+        cores: What each core is; equal ones are a cluster.
+    """
     shutil.rmtree(place, ignore_errors=True)
-    files = {"cpuinfo": _cpuinfo(model)}
-    files.update({f"sys/{name}": content for name, content in _sys(model).items()})
+    files = {"cpuinfo": _cpuinfo(cores)}
+    files.update({f"sys/{name}": content for name, content in _sys(cores).items()})
     for name, content in files.items():
         path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,52 +73,50 @@ def write(place: Path, model: Model) -> None:
     (place / "sys/kernel").mkdir()
 
 
-def _cpuinfo(model: Model) -> str:
-    core = (
-        f"BogoMIPS\t: 108.00\nFeatures\t: {model.features}\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
-        f"CPU variant\t: {model.variant:#x}\nCPU part\t: {model.part:#x}\nCPU revision\t: {model.revision}\n"
+def _cpuinfo(cores: Sequence[Model]) -> str:
+    listed = "".join(
+        f"processor\t: {number}\nBogoMIPS\t: 108.00\nFeatures\t: {model.features}\nCPU implementer\t: 0x41\n"
+        f"CPU architecture: 8\nCPU variant\t: {model.variant:#x}\nCPU part\t: {model.part:#x}\n"
+        f"CPU revision\t: {model.revision}\n\n"
+        for number, model in enumerate(cores)
     )
-    cores = "".join(f"processor\t: {number}\n{core}\n" for number in range(CORES))
-    return f"{cores}Revision\t: 000000\nSerial\t\t: 0000000000000000\nModel\t\t: {model.board}\n"
+    return f"{listed}Revision\t: 000000\nSerial\t\t: 0000000000000000\nModel\t\t: {cores[-1].board}\n"
 
 
-def _sys(model: Model) -> dict[str, str]:
-    everyone, all_bits = f"0-{CORES - 1}", f"{(1 << CORES) - 1:x}"
-    cpu = "devices/system/cpu"
-    files = {f"{cpu}/{name}": everyone for name in ("possible", "present", "online")}
+def _sys(cores: Sequence[Model]) -> dict[str, str]:
+    everyone, cpu = range(len(cores)), "devices/system/cpu"
+    files = {f"{cpu}/{name}": _listed(everyone) for name in ("possible", "present", "online")}
     files[f"{cpu}/kernel_max"] = "255"
-    for number in range(CORES):
-        files.update(
-            {f"{cpu}/cpu{number}/{name}": text for name, text in _core(model, number, everyone, all_bits).items()}
-        )
+    for number in everyone:
+        files.update({f"{cpu}/cpu{number}/{name}": text for name, text in _core(cores, number).items()})
     files["devices/system/node/online"] = files["devices/system/node/possible"] = "0"
-    files["devices/system/node/node0/cpumap"] = all_bits
-    files["devices/system/node/node0/cpulist"] = everyone
+    files["devices/system/node/node0/cpumap"] = _bits(everyone)
+    files["devices/system/node/node0/cpulist"] = _listed(everyone)
     files["class/thermal/thermal_zone0/type"] = "cpu-thermal"
     files = {name: f"{text}\n" for name, text in files.items()}
     files[TEMPERATURE] = "51121\n"
     files[THROTTLED] = "0\n"
-    files["firmware/devicetree/base/model"] = f"{model.board}\0"
-    files["firmware/devicetree/base/compatible"] = "".join(f"{name}\0" for name in model.compatible)
+    files["firmware/devicetree/base/model"] = f"{cores[-1].board}\0"
+    files["firmware/devicetree/base/compatible"] = "".join(f"{name}\0" for name in cores[-1].compatible)
     return files
 
 
-def _core(model: Model, number: int, everyone: str, all_bits: str) -> dict[str, str]:
-    own, own_bit = str(number), f"{1 << number:x}"
+def _core(cores: Sequence[Model], number: int) -> dict[str, str]:
+    model = cores[number]
+    cluster = [other for other, one in enumerate(cores) if one == model]
+    everyone, own = range(len(cores)), [number]
     files = {"online": "1", "regs/identification/midr_el1": f"{model.midr:#018x}"}
-    files.update(
-        {f"topology/{name}": everyone for name in ("core_siblings_list", "package_cpus_list", "cluster_cpus_list")}
-    )
-    files.update({f"topology/{name}": all_bits for name in ("core_siblings", "package_cpus", "cluster_cpus")})
-    files.update({f"topology/{name}": own for name in ("thread_siblings_list", "core_cpus_list", "core_id")})
-    files.update({f"topology/{name}": own_bit for name in ("thread_siblings", "core_cpus")})
+    for name, group in (("core_siblings", everyone), ("package_cpus", everyone), ("cluster_cpus", cluster),
+                        ("thread_siblings", own), ("core_cpus", own)):  # fmt: skip
+        files[f"topology/{name}"], files[f"topology/{name}_list"] = _bits(group), _listed(group)
+    files["topology/core_id"] = str(number)
     files["topology/physical_package_id"] = "0"
-    caches = (("1", "Data", "32K", own, own_bit), ("1", "Instruction", "48K", own, own_bit),
-              ("2", "Unified", "1024K", everyone, all_bits))  # fmt: skip
-    for index, (level, kind, size, cpus, bits) in enumerate(caches):
+    caches = (("1", "Data", "32K", own), ("1", "Instruction", "48K", own), ("2", "Unified", "1024K", cluster))
+    for index, (level, kind, size, group) in enumerate(caches):
         cache = {
-            "level": level, "type": kind, "size": size, "shared_cpu_list": cpus, "shared_cpu_map": bits,
-            "coherency_line_size": "64", "number_of_sets": "256", "ways_of_associativity": "2",
+            "level": level, "type": kind, "size": size, "shared_cpu_list": _listed(group),
+            "shared_cpu_map": _bits(group), "coherency_line_size": "64", "number_of_sets": "256",
+            "ways_of_associativity": "2",
         }  # fmt: skip
         files.update({f"cache/index{index}/{name}": text for name, text in cache.items()})
     clock = {
@@ -121,3 +126,12 @@ def _core(model: Model, number: int, everyone: str, all_bits: str) -> dict[str, 
     }  # fmt: skip
     files.update({f"cpufreq/{name}": text for name, text in clock.items()})
     return files
+
+
+def _bits(numbers: Sequence[int]) -> str:
+    return f"{sum(1 << number for number in numbers):x}"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Consecutive numbers as the kernel lists them: ``0-3``."""
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"

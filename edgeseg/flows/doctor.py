@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import platform
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from edgeseg import __version__, backends, checkpoints
 from edgeseg.backends.tflite import fallback as onnx2tf
@@ -14,14 +16,18 @@ from edgeseg.core import environments, npm, plugins
 from edgeseg.core.environments import Environment
 from edgeseg.core.errors import unknown
 from edgeseg.core.npm import Bundle
-from edgeseg.devices import pi_emulated
+from edgeseg.devices import _phone_bundle, android_emulated, pi_emulated
 from edgeseg.devices.browser.runtimes import BUNDLE
 
 TOOLS = (onnx2tf.ENVIRONMENT,)
 """Separate environments that are no checkpoint format."""
 
-STAND_IN = "pi-emulated"
-"""The device that has to be installed before it can be used."""
+DEVICES: dict[str, tuple[Any, str]] = {
+    "android": (_phone_bundle, f"needs what is pushed to a phone, {_phone_bundle.SIZE}"),
+    "android-emulated": (android_emulated, "needs a root folder of its own, 20 MB"),
+    "pi-emulated": (pi_emulated, "needs a root folder of its own, 250 MB"),
+}
+"""Devices that have to be installed before they can be used: by what, and what is missing."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ def doctor() -> list[Check]:
     for name in checkpoints.formats():
         checks.append(_checkpoint(name))
     checks.extend(_environment("tool", tool.name, tool) for tool in TOOLS)
-    checks.append(_stand_in())
+    checks.extend(_device(name) for name in DEVICES)
+    checks.append(_adb())
     checks.append(_browser())
     return checks
 
@@ -70,7 +77,7 @@ def installable() -> dict[str, Environment | Bundle]:
 
 
 def install(name: str, *, say: Callable[[str], None]) -> str:
-    """Make one of the separate environments or the stand-in of a Pi, or fetch the runtimes of the page.
+    """Make one of the separate environments, a stand-in or what a phone needs, or fetch the runtimes of the page.
 
     Returns:
         Its folder.
@@ -80,10 +87,12 @@ def install(name: str, *, say: Callable[[str], None]) -> str:
     """
     known = installable()
     plugin, _, detail = name.partition(":")
-    if plugin == STAND_IN:
+    if plugin == "pi-emulated" and detail:
         return str(pi_emulated.install(say, pi_emulated.which(detail)[1]))
+    if name in DEVICES:
+        return str(DEVICES[name][0].install(say))
     if name not in known:
-        raise unknown("thing to install", name, {*known, STAND_IN})
+        raise unknown("thing to install", name, {*known, *DEVICES})
     wanted = known[name]
     if isinstance(wanted, Bundle):
         return str(npm.install(wanted, say=say))
@@ -127,11 +136,20 @@ def _environment(kind: str, name: str, environment: Environment) -> Check:
     return Check(kind, name, False, f"needs an environment of its own{size}", environment.install_command)
 
 
-def _stand_in() -> Check:
-    place = pi_emulated.installed()
+def _device(name: str) -> Check:
+    module, missing = DEVICES[name]
+    place = module.installed()
     if place is not None:
-        return Check("device", STAND_IN, True, f"root folder {place}")
-    return Check("device", STAND_IN, False, "needs a root folder of its own, 250 MB", pi_emulated.INSTALL_COMMAND)
+        return Check("device", name, True, f"folder {place}")
+    return Check("device", name, False, missing, module.INSTALL_COMMAND)
+
+
+def _adb() -> Check:
+    """The program behind the device `android`; it is not started, because it would start a server."""
+    found = shutil.which("adb")
+    if found is None:
+        return Check("tool", "adb", False, "not installed; the device android needs it", "sudo apt install adb")
+    return Check("tool", "adb", True, found)
 
 
 def _version(package: str) -> str:

@@ -20,12 +20,11 @@ from edgeseg.core import process
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError, MissingDependency
 from edgeseg.core.process import Finished
 from edgeseg.transports.process import Channel
+from edgeseg.transports.shell import GRACE_S
 
 CONNECT_S = 10
 ALIVE_S, ALIVE_COUNT = 5, 3
 """A connection over which nothing comes back for 15 s is taken for lost."""
-GRACE_S = 15.0
-"""A remote command has a time limit of its own; ours is so much longer, because killing ssh alone ends nothing there."""
 LOST = 255
 """Exit status of ssh itself when there is no connection, or no longer."""
 
@@ -129,18 +128,7 @@ class Ssh:
     def run(
         self, script: str, arguments: Sequence[str] = (), *, timeout_s: float, stdin: IO[bytes] | None = None
     ) -> Finished:
-        """Run a shell script there.
-
-        Args:
-            script: For ``sh``, whatever the login shell is.
-            arguments: Its ``$1``, ``$2``, …; quoted here.
-            timeout_s: It is killed there after so many seconds.
-            stdin: An open file that it reads.
-
-        Raises:
-            DeviceUnreachable: There is no connection, or it broke.
-            Timeout: The limit passed here as well.
-        """
+        """See `Shell.run`, whatever the login shell is."""
         self.connect()
         command = self._command(["timeout", "-s", "KILL", f"{timeout_s:g}", "sh", "-c", script, "sh", *arguments])
         done = process.run(command, timeout_s=timeout_s + GRACE_S, stdin=stdin)
@@ -149,11 +137,7 @@ class Ssh:
         return done
 
     def channel(self, script: str, arguments: Sequence[str] = ()) -> Channel:
-        """Start a shell script there and talk to it line by line; the script sees to its own time limit.
-
-        Raises:
-            DeviceUnreachable: There is no connection.
-        """
+        """See `Shell.channel`."""
         self.connect()
         return Channel(self._command(["sh", "-c", script, "sh", *arguments]))
 
@@ -161,6 +145,10 @@ class Ssh:
         """End the connection under everything that runs over it, from another thread; the next command makes a new one."""
         if self._folder is not None:
             self._control("exit")
+
+    def lost(self, code: int | None) -> bool:
+        """See `Shell.lost`."""
+        return code == LOST
 
     def close(self) -> None:
         """End the connection; safe to call twice."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Optional
 
 from edgeseg import __version__
-from edgeseg.core import throttling
+from edgeseg.core import thermal, throttling
 from edgeseg.core.measurement import Conditions, Hello
+from edgeseg.core.thermal import Thermal
 
 _CPU = Path("/sys/devices/system/cpu")
 # The first is also there where /proc cannot be arranged, and is where the second points to.
@@ -22,6 +23,8 @@ _FIRMWARE = (
     "/sys/devices/platform/soc/soc:firmware/get_throttled",
     "/sys/devices/platform/soc*/*firmware*/get_throttled",
 )
+DUMPSYS = Path("/system/bin/dumpsys")
+"""Android's program that asks its services."""
 STAND_IN = Path("/etc/edgeseg-standin")
 """A file that says: this is an emulator, its time means nothing."""
 _CORES = {
@@ -153,24 +156,29 @@ def temperature_c() -> Optional[float]:
         value = _number(zone / "temp")
         if value is not None and any(word in kind for word in ("cpu", "x86_pkg", "soc", "core")):
             found.append(value / 1000)
-    return max(found) if found else None
+    return max(found) if found else android_heat().cpu_c
 
 
 _throttle_start: dict[str, float] = {}
 
 
 def throttled(flags: Optional[int]) -> Optional[bool]:
-    """Whether the clock is held down now (Raspberry Pi), or was since the worker started (x86 counts the events)."""
+    """Whether the clock is held down now (Raspberry Pi, Android), or was since the worker started (x86 counts the events)."""
     if flags is not None:
         return throttling.slowed(flags)
+    status = android_heat().status
+    if status is not None:
+        return status > 0
     count = _number(_CPU / "cpu0/thermal_throttle/package_throttle_count")
     if count is None:
         return None
     return count > _throttle_start.setdefault("count", count)
 
 
-_VCGENCMD_EVERY_S = 1.0
+_ASK_EVERY_S = 1.0
+"""Starting a program takes the processor for some milliseconds: it is done between slices, never within one."""
 _asked: list[tuple[float, Optional[int]]] = []
+_heat: list[tuple[float, Thermal]] = []
 
 
 def throttle_flags() -> Optional[int]:
@@ -180,21 +188,32 @@ def throttle_flags() -> Optional[int]:
             found = throttling.parse(_text(path))
             if found is not None:
                 return found
-    if _asked and (_asked[-1][1] is None or time.monotonic() - _asked[-1][0] < _VCGENCMD_EVERY_S):
+    if _asked and (_asked[-1][1] is None or time.monotonic() - _asked[-1][0] < _ASK_EVERY_S):
         return _asked[-1][1]
     _asked[:] = [(time.monotonic(), _vcgencmd())]
     return _asked[-1][1]
 
 
+def android_heat() -> Thermal:
+    """What Android's thermal service says, asked at most once a second; nothing where there is no Android."""
+    if not DUMPSYS.exists():
+        return Thermal(None, None)
+    if not _heat or time.monotonic() - _heat[-1][0] >= _ASK_EVERY_S:
+        _heat[:] = [(time.monotonic(), thermal.parse(_output([str(DUMPSYS), "thermalservice"])))]
+    return _heat[-1][1]
+
+
 def _vcgencmd() -> Optional[int]:
-    """Starting a program takes the processor for some milliseconds: it is done between slices, never within one."""
+    return throttling.parse(_output(["vcgencmd", "get_throttled"]))
+
+
+def _output(command: list[str]) -> str:
+    """What a program prints; empty where it fails."""
     try:
-        done = subprocess.run(
-            ["vcgencmd", "get_throttled"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=False
-        )
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=False)
     except (OSError, subprocess.SubprocessError):
-        return None
-    return throttling.parse(done.stdout.decode(errors="replace")) if done.returncode == 0 else None
+        return ""
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
 
 
 def board() -> str:

@@ -1,4 +1,5 @@
-"""A stand-in of a Raspberry Pi: real aarch64 code behind a real sshd. Needs root, QEMU and `doctor --install pi-emulated`."""
+"""Stand-ins: real aarch64 code behind a real sshd (a Raspberry Pi) and behind a real adbd (a phone). They need root, QEMU, and
+`doctor --install pi-emulated`, `android` and `android-emulated`."""
 
 from __future__ import annotations
 
@@ -9,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from edgeseg.core import process
 from edgeseg.core.device import Settings
-from edgeseg.devices import _standin, pi_emulated
+from edgeseg.devices import _phone_bundle, _standin, _standin_base, _standin_phone, pi_emulated
 from edgeseg.devices._remote import RemoteDevice
 from edgeseg.devices._standin import StandIn
+from edgeseg.devices._standin_base import EmulatedBox
+from edgeseg.devices._standin_phone import PhoneStandIn
+from edgeseg.devices.android import AndroidDevice
+from edgeseg.transports.adb import Adb
 from edgeseg.transports.ssh import Address
 
 
@@ -23,11 +29,11 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
-def _skip(reason):
+def _skip(reason, what="pi_emulated"):
     spec = importlib.util.spec_from_file_location("edgeseg_tests_conftest", Path(__file__).parents[1] / "conftest.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.skip("pi_emulated", reason)
+    module.skip(what, reason)
 
 
 def _root(suite):
@@ -67,14 +73,37 @@ class Pi:
         return RemoteDevice("pi-emulated", address, said, config=self.stand_in.config, ways_on="the ways on")
 
     def workers(self) -> list[int]:
-        """Processes of this machine that are workers in this stand-in."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                inside = (process / "ns/pid").readlink() == self._inside
-                if inside and b"worker.pyz" in (process / "cmdline").read_bytes():
-                    found.append(int(process.name))
-        return found
+        return workers_in(self._inside)
+
+
+class Phone:
+    """A running stand-in of a phone with devices that reach it."""
+
+    def __init__(self, stand_in: PhoneStandIn) -> None:
+        self.stand_in = stand_in
+        self._inside = stand_in.namespace()
+        self.told: list[str] = []
+
+    def device(self, **settings: object) -> AndroidDevice:
+        said = Settings(**{"say": self.told.append, **settings})
+        return AndroidDevice("android-emulated", Adb(self.stand_in.serial, say=said.say), said)
+
+    def workers(self) -> list[int]:
+        return workers_in(self._inside)
+
+    def left(self) -> list[str]:
+        """What lies in its temporary folder."""
+        return sorted(path.name for path in self.stand_in.temporary.iterdir())
+
+
+def workers_in(inside: Path) -> list[int]:
+    """Processes of this machine that are workers in the stand-in with that namespace."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (one / "ns/pid").readlink() == inside and b"worker.pyz" in (one / "cmdline").read_bytes():
+                found.append(int(one.name))
+    return found
 
 
 @pytest.fixture
@@ -85,6 +114,39 @@ def start(root):
     def begin(core="a72", *, suite=_standin.SUITE, extra=""):
         running.append(StandIn(core, suite=suite, extra=extra))
         return Pi(running[-1])
+
+    yield begin
+    for one in running:
+        one.close()
+
+
+@pytest.fixture
+def adb_server(monkeypatch):
+    """A server of adb for the test alone, on a port of its own."""
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(_standin_base.free_port()))
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    yield
+    process.run(["adb", "kill-server"], timeout_s=60)
+
+
+@pytest.fixture
+def start_phone(adb_server):
+    """`start_phone(extra="…")`: a stand-in of a phone that ends with the test."""
+    if os.geteuid() != 0:
+        _skip("the stand-in of a phone needs root", "android_emulated")
+    if lacking := _standin_phone.missing():
+        _skip(f"apt install {' '.join(lacking)}", "android_emulated")
+    for there, command in (
+        (_standin_phone.place().is_dir(), _standin_phone.INSTALL_COMMAND),
+        (_phone_bundle.installed(), _phone_bundle.INSTALL_COMMAND),
+    ):
+        if not there:
+            _skip(f"the stand-in of a phone is not installed: {command}", "android_emulated")
+    running: list[EmulatedBox] = []
+
+    def begin(*, extra=""):
+        running.append(PhoneStandIn(extra=extra))
+        return Phone(running[-1])
 
     yield begin
     for one in running:

@@ -109,6 +109,7 @@ def test_an_artifact_that_cannot_be_loaded_is_a_failed_row(edgeseg, exported, tm
 def test_what_is_refused(edgeseg, exported, tmp_path):
     edgeseg("bench", "exports/nothing").refused("is not an artifact", "edgeseg export")
     edgeseg("bench", "--device", "toaster").refused("unknown device 'toaster'", "cpu")
+    edgeseg("bench", "--cores", "big").refused("--cores is for phones behind adb alone", "--device android --cores big")
     edgeseg("bench", "--suite", "none.toml").refused("suite none.toml does not exist", "bench/suites")
     edgeseg("report").refused("there are no results in bench/results", "edgeseg bench")
     assert edgeseg("bench", "--threads", "two").code == 2

@@ -35,6 +35,8 @@ def test_doctor_names_what_mends(edgeseg):
     done = edgeseg("doctor")
     assert done.code == 0
     assert "onnxruntime" in done.out
+    assert "android-emulated" in done.out
+    assert "adb" in done.out
     edgeseg("doctor", "--install", "paddel").refused("unknown thing to install 'paddel'", "did you mean 'paddle'?")
 
 

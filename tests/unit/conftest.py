@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,8 @@ from edgeseg.flows.bench.accuracy import Worst
 from edgeseg.flows.bench.results import Accuracy, Cold, End, Round, Session, Sustained, Variant, Writer
 from edgeseg.metrics.latency import Interval
 from edgeseg.metrics.quality import AgreementScores, QualityScores
+from tests.conftest import skip
+from tests.unit.fake_adb import FakeAdb
 
 HOT = Conditions(temperature_c=71.0, frequency_mhz=1500.0)
 
@@ -97,3 +102,25 @@ class Recorder:
 @pytest.fixture
 def recorder(tmp_path):
     return Recorder(tmp_path / "results")
+
+
+@pytest.fixture
+def adb_server(tmp_path, monkeypatch):
+    """A server that the real adb client talks to; its devices run commands here, with programs of `tools` first."""
+    if shutil.which("adb") is None:
+        skip("adb", "adb is not installed: apt install adb")
+    (tmp_path / "tools").mkdir()
+    server = FakeAdb(tmp_path / "tools")
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(server.port))
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+    monkeypatch.delenv("ADB_SERVER_SOCKET", raising=False)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def free_port():
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -5,6 +5,7 @@ The first phone begins at once; more may come while one is still measuring. The 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from edgeseg.core.errors import ArtifactError, DeviceUnreachable, EdgesegError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import open_dataset
 from edgeseg.devices.browser import Invitation, Phone, Reception, Shown
+from edgeseg.devices.browser.cable import Cable
 from edgeseg.devices.browser.runtimes import BACKENDS
 from edgeseg.flows.bench.lines import line
 from edgeseg.flows.bench.session import BenchRequest, BenchResult, bench
@@ -32,12 +34,14 @@ class Door:
         plain: Over HTTP, without a certificate.
         port: 0: the usual one.
         wait_s: How long the first phone is waited for.
+        usb: A phone on a cable comes through adb, the one of `Settings.host` where there are several.
     """
 
     lan: bool = False
     plain: bool = False
     port: int = 0
     wait_s: float = WAIT_S
+    usb: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ def bench_phones(request: BenchRequest, door: Door, host: Host) -> Iterator[Benc
         DeviceUnreachable: No phone came.
         EdgesegError: The request cannot be carried out at all, or not on any phone.
     """
+    if door.usb and door.lan:
+        raise EdgesegError("--usb and --lan are two ways to the page", "leave one of them out")
     artifacts = find(request.artifacts, request.exports)
     usable = [one for one in artifacts if one.manifest.backend in BACKENDS]
     left_out = tuple(one.name for one in artifacts if one not in usable)
@@ -93,11 +99,15 @@ def bench_phones(request: BenchRequest, door: Door, host: Host) -> Iterator[Benc
     request = replace(request, artifacts=tuple(one.folder for one in usable))
     events: queue.Queue[Phone | _Visit] = queue.Queue()
     visits: list[_Visit] = []
-    with Reception(
-        [_shown(one) for one in usable], _about(request),
-        arrived=events.put, lan=door.lan, plain=door.plain, port=door.port,
-    ) as reception:  # fmt: skip
+    with contextlib.ExitStack() as open_doors:
+        reception = open_doors.enter_context(Reception(
+            [_shown(one) for one in usable], _about(request),
+            arrived=events.put, lan=door.lan, plain=door.plain, port=door.port,
+        ))  # fmt: skip
         host.invite(reception.invitation, left_out)
+        if door.usb:
+            settings = request.settings
+            open_doors.enter_context(Cable(settings.host, reception.invitation.link, say=settings.say))
         try:
             while not visits or not all(visit.over for visit in visits):
                 event = _next(events, None if visits else door.wait_s)

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeseg import devices
 from edgeseg.core.arrays import Array
-from edgeseg.core.device import Device, Settings
+from edgeseg.core.device import TOOL, Device, Settings
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
@@ -23,7 +23,7 @@ from edgeseg.flows.bench import accuracy, cooling, gallery_file, judged, results
 from edgeseg.flows.bench.crew import Crew, Mate
 from edgeseg.flows.bench.results import Cold, End, Failure, Recording, Round, Session, Sustained, Timed, Writer
 from edgeseg.flows.bench.rows import Summary, summarize
-from edgeseg.flows.bench.variants import baseline_of, common_reference, find, variants
+from edgeseg.flows.bench.variants import baseline_of, common_reference, find, variants, with_tool
 
 FRAMES = 4
 """Pictures that the timed runs take in turn."""
@@ -114,6 +114,8 @@ def bench(
     started = time.monotonic()
     artifacts = find(request.artifacts, request.exports)
     mates = variants(artifacts, request.threads, request.accelerators)
+    if request.settings.benchmark_model:
+        mates = with_tool(mates)
     dataset = _dataset(request, artifacts)
     with contextlib.closing(device or devices.load(request.device, request.settings)) as device:
         progress(f"asking {request.device} what it is", 0.0)
@@ -175,7 +177,8 @@ class _Work:
         self._writer, self._earlier, self._progress, self._started = writer, earlier, progress, started
         failed = {one.item for one in earlier.of(Failure)} if earlier else set()
         self._mates = [mate for mate in mates if mate.variant.key not in failed]
-        self._artifacts = list({_masks_of(mate): mate for mate in reversed(self._mates)}.values())[::-1]
+        masked = [mate for mate in self._mates if mate.variant.accelerator != TOOL]
+        self._artifacts = list({_masks_of(mate): mate for mate in reversed(masked)}.values())[::-1]
         # How long each phase should take, so that one bar can tell the truth about all of them.
         self._plan = {
             "cold": 1.5 * len(self._mates),
@@ -336,12 +339,14 @@ def _resumable(folder: Path, session: Session) -> Recording | None:
     """
     with _claiming:
         for path in sorted(folder.glob("*.jsonl"), reverse=True):
+            if path in _writing:  # before it is read: its last line may come between
+                continue
             try:
                 recording = results.read(path)
             except EdgesegError:
                 continue
             finished = any(end.why not in UNFINISHED for end in recording.of(End))
-            if not finished and path not in _writing and results.same_work(recording.session, session):
+            if not finished and results.same_work(recording.session, session):
                 _writing.add(path)
                 return recording
     return None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgeseg.core import manifest
+from edgeseg.core.device import TOOL
 from edgeseg.core.errors import ArtifactError, unknown
 from edgeseg.core.manifest import MANIFEST, REFERENCE, Artifact
 from edgeseg.flows.bench.crew import Mate
@@ -52,6 +54,23 @@ def variants(artifacts: Sequence[Artifact], threads: Sequence[int], accelerators
         for quantization in (artifact.manifest.quantization,)
         for count, accelerator in [*((count, "") for count in threads), *((1, one) for one in accelerators)]
     ]
+
+
+def with_tool(mates: Sequence[Mate]) -> list[Mate]:
+    """The variants, each of a TFLite file followed by the same run by Google's ``benchmark_model``.
+
+    Raises:
+        ArtifactError: There is no TFLite file.
+    """
+    found = []
+    for mate in mates:
+        found.append(mate)
+        if mate.variant.backend == "tflite" and not mate.variant.accelerator:
+            own = replace(mate.variant, key=f"{mate.variant.key}+{TOOL}", accelerator=TOOL)
+            found.append(Mate(own, mate.artifact))
+    if len(found) == len(mates):
+        raise ArtifactError(f"{TOOL} runs TFLite files, and there is none", "edgeseg export --target tflite")
+    return found
 
 
 def baseline_of(mates: Sequence[Mate], wanted: str) -> str:

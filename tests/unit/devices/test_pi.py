@@ -70,9 +70,9 @@ def test_names_that_nothing_has(here):
 
 
 def test_the_board_of_the_stand_in(tmp_path):
-    write(tmp_path, MODELS["a76"])
+    write(tmp_path, [MODELS["a76"]] * 4)
     assert (tmp_path / "sys/devices/system/cpu/cpu3/regs/identification/midr_el1").read_text() == "0x00000000414fd0b1\n"
     assert "asimddp" in (tmp_path / "cpuinfo").read_text()
     assert (tmp_path / "sys/firmware/devicetree/base/model").read_bytes() == b"Raspberry Pi 5 Model B Rev 1.0\0"
-    write(tmp_path, MODELS["a72"])
+    write(tmp_path, [MODELS["a72"]] * 4)
     assert "asimddp" not in (tmp_path / "cpuinfo").read_text()

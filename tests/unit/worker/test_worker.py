@@ -202,3 +202,24 @@ def test_the_throttling_bits_come_from_vcgencmd_where_the_kernel_has_none(tmp_pa
     assert probe.throttle_flags() == 0x50005, "it is asked once a second at most"
     monkeypatch.setattr(probe, "_asked", [])
     assert probe.throttle_flags() is None
+
+
+def test_heat_comes_from_androids_thermal_service_where_the_kernel_tells_nothing(tmp_path, monkeypatch):
+    from edgeseg.devices._standin_phone import THROTTLING, TOLD
+    from edgeseg.worker import probe
+
+    text = tmp_path / "told"
+    text.write_text(TOLD[THROTTLING])
+    program = tmp_path / "dumpsys"
+    program.write_text(f'#!/bin/sh\n[ "$1" = thermalservice ] && cat {text}\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(probe, "DUMPSYS", program)
+    monkeypatch.setattr(probe, "_heat", [])
+    assert probe.android_heat() == probe.thermal.Thermal(0, 43.2)
+    assert probe.throttled(None) is False
+    text.write_text(text.read_text().replace("Thermal Status: 0", "Thermal Status: 2"))
+    monkeypatch.setattr(probe, "_heat", [])
+    assert probe.throttled(None) is True
+    program.write_text("#!/bin/sh\nexit 1\n")
+    monkeypatch.setattr(probe, "_heat", [])
+    assert probe.android_heat() == probe.thermal.Thermal(None, None)
