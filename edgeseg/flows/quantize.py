@@ -13,7 +13,7 @@ from edgeseg.core.backend import Backend, Conversion
 from edgeseg.core.errors import EdgesegError, unknown
 from edgeseg.core.manifest import Artifact, QuantizationRecord
 from edgeseg.data.dataset import open_dataset
-from edgeseg.flows import calibration
+from edgeseg.flows import calibration, retarget
 from edgeseg.flows import choice as choosing
 from edgeseg.flows.calibration import Material
 from edgeseg.flows.choice import Choice
@@ -37,6 +37,9 @@ SPELLINGS = {
     "tflite": Spelling("s8", "integers"),
 }
 """How each backend likes its Q/DQ graph: the same scales and the same integer weights in all of them."""
+
+BLOCK = 16
+"""Channels that integer kernels take at a time: not this machine's, because the artifact is for any."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +148,8 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     started = time.perf_counter()
     model, cleaning = simplify.simplify(reference.model)
     # One calibration is for all backends, so they share one graph; the same on every machine, so that recipes replay.
-    rewritten = rewriting.rewrite(
-        _at_opset(model), spec, Target(rewriting.ANY, "int8"), request.rewrites,
-        without=rewriting.HEADS if request.raw_logits else (),
-    )  # fmt: skip
+    shared = Target(rewriting.ANY, "int8")
+    rewritten = rewriting.rewrite(_at_opset(model), spec, shared, rewriting.halves(request.rewrites, shared, shared)[0])
     model, changes = rewritten.model, (cleaning, *rewritten.applied)
     replayed = recipe.read(request.recipe) if request.recipe is not None else None
     material = None
@@ -247,7 +248,12 @@ def _make(
     packages: tuple[str, ...] = ()
     quantised: Any
     if choice is not None:
-        quantised = qdq.write(choice.placement, choice.scales, choice.seen, SPELLINGS[backend.name])
+        shared, own = Target(rewriting.ANY, "int8"), Target(backend.name, "int8", BLOCK)
+        behind = rewriting.halves(request.rewrites, shared, own)[1]
+        if request.raw_logits:
+            behind = tuple(name for name in behind if name not in rewriting.HEADS)
+        written = retarget.retarget(choice, spec, own, SPELLINGS[backend.name], behind)
+        quantised, changes = written.model, (*changes, *written.applied)
     else:
         assert material is not None
         feeds = ({spec.input_name: tensor} for _, tensor, _ in material.stream())
