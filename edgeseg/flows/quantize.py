@@ -20,7 +20,7 @@ from edgeseg.flows.choice import Choice
 from edgeseg.flows.making import Maker
 from edgeseg.flows.model import ModelRequest, read_model
 from edgeseg.flows.parity import INT8_GATE, Comparison, Gate
-from edgeseg.graph import rewriting, simplify
+from edgeseg.graph import frames, rewriting, simplify
 from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import alternatives, qdq, ranges, recipe
 from edgeseg.quantization.qdq import Spelling
@@ -63,6 +63,7 @@ class QuantizeRequest:
         command: The command line, for the manifests.
         rewrites: Names of exact rewrites to apply; None for those that INT8 profits from.
         raw_logits: Keep the values of the network's own logits.
+        frames: Take frames of bytes, [1, H, W, 3] in RGB order, and prepare them inside the network.
     """
 
     model: ModelRequest
@@ -81,6 +82,7 @@ class QuantizeRequest:
     command: str = ""
     rewrites: tuple[str, ...] | None = None
     raw_logits: bool = False
+    frames: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     say(f"reading {request.model.checkpoint}")
     reference = read_model(request.model)
     spec = reference.spec
+    if request.frames:
+        frames.check(spec)
     if spec.states:
         raise EdgesegError("recurrent networks cannot be calibrated on single pictures yet", "export them as fp16")
     dataset = open_dataset(
@@ -193,6 +197,10 @@ def _checked(request: QuantizeRequest) -> list[Backend]:
         raise unknown("range method", request.ranges, ranges.METHODS)
     if request.recipe is not None and request.method != "edgeseg":
         raise EdgesegError("a recipe is of edgeseg's own method", "leave --method or --recipe out")
+    if request.frames and request.method != "edgeseg":
+        raise EdgesegError("frames of bytes are for edgeseg's own method", "leave --method or --input out")
+    if request.frames and request.io == "int8":
+        raise EdgesegError("the input cannot be uint8 and int8 at once", "leave --io or --input out")
     for rewrite in request.rewrites or ():
         rewriting.load(rewrite)  # raises, naming the known ones
     chosen = []
@@ -252,7 +260,7 @@ def _make(
         behind = rewriting.halves(request.rewrites, shared, own)[1]
         if request.raw_logits:
             behind = tuple(name for name in behind if name not in rewriting.HEADS)
-        written = retarget.retarget(choice, spec, own, SPELLINGS[backend.name], behind)
+        written = retarget.retarget(choice, spec, own, SPELLINGS[backend.name], behind, bytewise=request.frames)
         quantised, changes = written.model, (*changes, *written.applied)
     else:
         assert material is not None
@@ -284,8 +292,16 @@ def _make(
             note=executed.note,
         )
 
-    options = {"io": "int8"} if request.io == "int8" else {}
-    return maker.make(backend, "int8", quantised, rewrites=changes, packages=packages, options=options, record=record)
+    return maker.make(
+        backend,
+        "int8",
+        quantised,
+        rewrites=changes,
+        packages=packages,
+        options={"io": "int8"} if request.io == "int8" else {},
+        spec=frames.frame_spec(spec) if request.frames else None,
+        record=record,
+    )
 
 
 def _machine() -> str:

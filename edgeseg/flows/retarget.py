@@ -16,8 +16,8 @@ from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError
 from edgeseg.core.spec import ModelSpec
 from edgeseg.flows.choice import Choice
-from edgeseg.graph import rewriting
-from edgeseg.graph.rewriting import Target
+from edgeseg.graph import frames, rewriting
+from edgeseg.graph.rewriting import Rewritten, Target
 from edgeseg.quantization import placement, qdq
 from edgeseg.quantization.placement import Placement
 from edgeseg.quantization.qdq import Spelling
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import onnx
 
 
-MOVES = ("SpaceToDepth",)
-"""What rewrites put in front of an integer layer, in float, that changes no value."""
+BETWEEN = ("SpaceToDepth", "Transpose", "Cast", "Sub", "Mul", "Gather")
+"""What may be put between the picture and the first integer layer: what comes of it is what the picture was."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,13 @@ class Retargeted:
 
 
 def retarget(
-    choice: Choice, spec: ModelSpec, target: Target, spelling: Spelling, rewrites: tuple[str, ...]
+    choice: Choice,
+    spec: ModelSpec,
+    target: Target,
+    spelling: Spelling,
+    rewrites: tuple[str, ...],
+    *,
+    bytewise: bool = False,
 ) -> Retargeted:
     """Write a choice for one runtime.
 
@@ -55,6 +61,7 @@ def retarget(
         target: The runtime.
         spelling: How it likes its Q/DQ graph.
         rewrites: Names of rewrites that carry scales.
+        bytewise: Whether it takes frames of bytes (`edgeseg.graph.frames`) and prepares them in float.
     """
     placed = choice.placement
     weights = qdq.weights_of(placed, choice.scales, choice.seen, spelling)
@@ -67,7 +74,7 @@ def retarget(
             for name, one in weights.items()
         },
     )
-    rewritten = rewriting.rewrite(reals, spec, target, rewrites)
+    rewritten = _rewritten(reals, spec, target, rewrites, bytewise=bytewise)
     if not rewritten.applied:
         return Retargeted(qdq.write(placed, choice.scales, choice.seen, spelling, weights=weights), ())
     # The same once more with every weight replaced by the step of its channel: where it went, and which are padding.
@@ -78,7 +85,7 @@ def retarget(
             for name, one in weights.items()
         },
     )
-    moved = placement.place(rewriting.rewrite(steps, spec, target, rewrites).model)
+    moved = placement.place(_rewritten(steps, spec, target, rewrites, bytewise=bytewise).model)
     after = _placed(rewritten.model, frozenset(weights))
     alike = {layer.name: layer for layer in moved.layers}
     found = {
@@ -91,6 +98,15 @@ def retarget(
     }
     scales = _scales(placed, choice.scales, after)
     return Retargeted(qdq.write(after, scales, {}, spelling, weights=found), rewritten.applied)
+
+
+def _rewritten(
+    model: onnx.ModelProto, spec: ModelSpec, target: Target, rewrites: tuple[str, ...], *, bytewise: bool
+) -> Rewritten:
+    if not bytewise:
+        return rewriting.rewrite(model, spec, target, rewrites)
+    found = rewriting.rewrite(frames.take_frames(model, spec, merged=False), frames.frame_spec(spec), target, rewrites)
+    return Rewritten(found.model, (frames.NAME, *found.applied))
 
 
 def _holding(placed: Placement, held: Mapping[str, tuple[Array, Array]]) -> onnx.ModelProto:
@@ -137,9 +153,10 @@ def _scales(before: Placement, scales: Mapping[str, Scale], after: Placement) ->
     found = {}
     for group in after.groups:
         names = {old[tensor].name for tensor in group.tensors if tensor in old}
-        maker = makers.get(group.tensors[0])
-        if not names and maker is not None and maker.op_type in MOVES and maker.input[0] in old:
-            names = {old[maker.input[0]].name}
+        source = group.tensors[0]
+        while not names and (maker := makers.get(source)) is not None and maker.op_type in BETWEEN:
+            source = maker.input[0]
+            names = {old[source].name} if source in old else names
         if len(names) != 1:
             raise GraphError(
                 f"no single scale was chosen for the tensor {group.name!r}",

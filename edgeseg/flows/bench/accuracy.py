@@ -110,14 +110,19 @@ def run(
     done = 0
     for samples in _chunks(dataset.stream(), CHUNK):
         truths = [_reference_mask(reference, sample, of_reference) for sample in samples]
+        frames: list[Array | None] = []  # what the reference makes of frames of bytes, once an artifact takes them
         for mate in mates:
             if mate.variant.key not in tallies:
                 continue
+            spec = mate.artifact.manifest.spec
+            bytewise = reference is not None and spec.input_dtype == "uint8" != reference.spec.input_dtype
+            if bytewise and not frames and reference is not None:
+                frames = [reference.mask_of_frame(sample.image, spec) for sample in samples]
             masks = _masks(crew, mate, samples)
             if masks is None:
                 del tallies[mate.variant.key]  # a score over some of the pictures is no score over the data set
                 continue
-            for sample, base, mask in zip(samples, truths, masks, strict=True):
+            for sample, base, mask in zip(samples, frames if bytewise else truths, masks, strict=True):
                 _judge(tallies[mate.variant.key], mate, sample, base, mask, keep_worst)
         done += len(samples)
         step(done)

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 FEW = 4
 """Input channels that leave at least half of a kernel's lanes empty."""
 
+PREPARING = ("Cast", "Sub", "Mul", "Transpose", "Gather")
+"""What may stand between an input of bytes and its convolution."""
+
 ROWS_TOO = ("onnx",)
 """Backends for which pixels are grouped along both axes."""
 
 
 def apply(net: Net, target: Target) -> int:
-    """Group the pixels of every such convolution that reads an input of the graph."""
+    """Group the pixels of every such convolution that reads the picture."""
     rows = target.backend in ROWS_TOO
     return sum(_group(net, node, rows=rows) for node in list(net.nodes) if channels.is_dense(net, node))
 
@@ -37,7 +40,7 @@ def apply(net: Net, target: Target) -> int:
 def _group(net: Net, conv: onnx.NodeProto, *, rows: bool) -> bool:
     weight = net.constants[conv.input[1]]
     shape, after = net.shapes[conv.input[0]], net.shapes.get(conv.output[0])
-    if conv.input[0] not in net.inputs or weight.shape[1] > FEW or after is None or len(after) != 4:
+    if not _is_picture(net, conv.input[0]) or weight.shape[1] > FEW or after is None or len(after) != 4:
         return False
     if set(attribute(conv, "dilations", [1])) != {1} or attribute(conv, "auto_pad", "NOTSET") != "NOTSET":
         return False
@@ -84,6 +87,14 @@ def _group(net: Net, conv: onnx.NodeProto, *, rows: bool) -> bool:
     set_attribute(conv, "strides", [stride // side for stride, side in zip(strides, sides, strict=True)])
     set_attribute(conv, "kernel_shape", list(taps))
     return True
+
+
+def _is_picture(net: Net, name: str) -> bool:
+    """Whether a value is an input of the graph, or what became of it pixel by pixel."""
+    makers = net.makers()
+    while (maker := makers.get(name)) is not None and maker.op_type in PREPARING:
+        name = maker.input[0]
+    return name in net.inputs
 
 
 REWRITE = Rewrite(order=65, pays=("tflite-int8", "onnx-int8"), apply=apply, carries=True)
