@@ -1,5 +1,7 @@
 """One choice of scales, another graph for each runtime: the integers that come out are the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx import numpy_helper
@@ -7,10 +9,11 @@ from onnx import numpy_helper
 from edgeseg import backends
 from edgeseg.core.errors import GraphError
 from edgeseg.core.spec import ModelSpec
+from edgeseg.data.preprocess import to_input
 from edgeseg.flows import retarget
 from edgeseg.flows.choice import Choice
 from edgeseg.flows.quantize import BLOCK, SPELLINGS
-from edgeseg.graph import rewriting
+from edgeseg.graph import frames, rewriting
 from edgeseg.graph.rewriting import Rewrite, Target
 from edgeseg.quantization import ranges
 from edgeseg.quantization.placement import place
@@ -135,3 +138,21 @@ def test_runtimes_run_their_own(choice, pictures, need, tmp_path, name):
         results.append(scores[:, 1] - scores[:, 0])
         session.close()
     assert np.abs(results[0] - results[1]).mean() < 0.004 * np.abs(results[0]).max()
+
+
+@pytest.mark.parametrize("backend", sorted(SPELLINGS))
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_frames_of_bytes_give_what_prepared_pictures_give(choice, backend, color):
+    """The integer weights are only put in another order, and the picture is prepared in float in front of them."""
+    its_spec = replace(SPEC, color=color, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    own = Target(backend, "int8", BLOCK)
+    names = rewriting.halves(None, Target(rewriting.ANY, "int8"), own)[1]
+    names = tuple(name for name in names if name not in rewriting.HEADS)
+    plain = retarget.retarget(choice, its_spec, own, SPELLINGS[backend], names)
+    found = retarget.retarget(choice, its_spec, own, SPELLINGS[backend], names, bytewise=True)
+    assert found.applied == (frames.NAME, *plain.applied)
+    frame = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    before = run(plain.model, [to_input(frame, its_spec)])
+    after = run(found.model, [to_input(frame, frames.frame_spec(its_spec))])
+    # A pixel that lies between two integers may become the other one: preparing has other last bits.
+    assert np.abs(before - after).mean() < 2e-3 * np.abs(before).max()
