@@ -18,6 +18,8 @@ WHOLE = 32
 
 def apply(net: Net, target: Target) -> int:
     """Mark every pooling by maximum right behind a convolution whose channels leave a rest."""
+    if target.precision != "int8":
+        return 0
     count = 0
     makers = net.makers()
     for node in net.nodes:
