@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError
+from edgeseg.core.marks import INTEGER
 from edgeseg.core.spec import ModelSpec
 from edgeseg.flows.choice import Choice
 from edgeseg.graph import frames, rewriting
@@ -120,6 +121,7 @@ def _holding(placed: Placement, held: Mapping[str, tuple[Array, Array]]) -> onnx
         node = model.graph.node[layer.node]
         names = [f"{layer.name}.weight.held", f"{layer.name}.bias.held"]
         node.input[:] = [layer.source, *names]
+        node.doc_string = INTEGER
         model.graph.initializer.extend(
             numpy_helper.from_array(data.astype(np.float32), name)
             for name, data in zip(names, held[layer.name], strict=True)

@@ -112,7 +112,7 @@ class _Writer:
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
         self._real: set[str] = set()
-        self.rounded: dict[str, str] = {}  # result of an integer operator to what it was before it was rounded
+        self.rounded: dict[str, str] = {}  # tensor to what it was before it was rounded
 
     def _ends_alone(self, item: Layer | Addition) -> bool:
         """Whether the ends of the scale do what the activation would."""
@@ -176,6 +176,7 @@ class _Writer:
         for name in node.output:
             plain = name.removesuffix(".float")
             if plain in self.groups and plain in self.groups[plain].sources:
+                self.rounded[plain] = name
                 self._quantise(plain, name)
 
     def _layer(self, layer: Layer, node: Any) -> None:

@@ -4,7 +4,8 @@ Kernels take several input channels of a tap at a time (8 in XNNPACK's integer k
 colours leave most of that empty. Side by side, pixels lie in memory as [W / 2, 2 C] just as they lie as [W, C], so in
 runtimes that keep channels last only the weights change: a tap of the new kernel holds two of the old, and where the old
 kernel ends inside of a pair the other half is zero. ONNX Runtime's integer kernels copy every tap by itself into the rows of
-a matrix, and have to bring the channels last anyway: for them rows are grouped as well.
+a matrix, and have to bring the channels last anyway: for them rows are grouped as well. In an integer network a first
+convolution that stays in float is left alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeseg.core.marks import INTEGER
 from edgeseg.graph import channels
 from edgeseg.graph.net import Net, attribute, set_attribute
 from edgeseg.graph.rewriting import Rewrite, Target
@@ -34,7 +36,11 @@ ROWS_TOO = ("onnx",)
 def apply(net: Net, target: Target) -> int:
     """Group the pixels of every such convolution that reads the picture."""
     rows = target.backend in ROWS_TOO
-    return sum(_group(net, node, rows=rows) for node in list(net.nodes) if channels.is_dense(net, node))
+    return sum(
+        _group(net, node, rows=rows)
+        for node in list(net.nodes)
+        if channels.is_dense(net, node) and (target.precision != "int8" or node.doc_string == INTEGER)
+    )
 
 
 def _group(net: Net, conv: onnx.NodeProto, *, rows: bool) -> bool:

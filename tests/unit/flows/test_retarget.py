@@ -156,3 +156,20 @@ def test_frames_of_bytes_give_what_prepared_pictures_give(choice, backend, color
     after = run(found.model, [to_input(frame, frames.frame_spec(its_spec))])
     # A pixel that lies between two integers may become the other one: preparing has other last bits.
     assert np.abs(before - after).mean() < 2e-3 * np.abs(before).max()
+
+
+def test_a_first_layer_in_float_is_left_alone_and_its_pooling_still_comes_before_the_rounding(pictures):
+    placed = place(branching(), floating=["stem.conv"])
+    seen = ranges.watch(placed, ({"image": x} for x in pictures), len(pictures))
+    scales = {group.name: ranges.candidates(group, seen)["minmax"] for group in placed.groups}
+    mixed = Choice(placed, scales, seen, QuantizationRecipe("branching", ()))
+    for backend in sorted(SPELLINGS):
+        own = Target(backend, "int8", BLOCK)
+        plain = retarget.retarget(mixed, SPEC, own, SPELLINGS[backend], ())
+        found = retarget.retarget(mixed, SPEC, own, SPELLINGS[backend], ("group-pixels", "unrounded-pool", "align"))
+        assert "group-pixels" not in found.applied
+        makers = {name: node for node in found.model.graph.node for name in node.output}
+        [pool] = [node for node in found.model.graph.node if node.op_type == "MaxPool"]
+        assert makers[pool.input[0]].op_type == "Relu"
+        before, after = run(plain.model, pictures), run(found.model, pictures)
+        assert np.abs(before - after).max() <= 1e-5 * np.abs(before).max()
