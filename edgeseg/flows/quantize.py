@@ -153,7 +153,7 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     model, cleaning = simplify.simplify(reference.model)
     # One calibration is for all backends, so they share one graph; the same on every machine, so that recipes replay.
     shared = Target(rewriting.ANY, "int8")
-    rewritten = rewriting.rewrite(at_opset(model), spec, shared, rewriting.halves(request.rewrites, shared, shared)[0])
+    rewritten = rewriting.rewrite(_at_opset(model), spec, shared, rewriting.halves(request.rewrites, shared, shared)[0])
     model, changes = rewritten.model, (cleaning, *rewritten.applied)
     replayed = recipe.read(request.recipe) if request.recipe is not None else None
     material = None
@@ -228,7 +228,7 @@ def _pictures(text: str) -> str:
     return text
 
 
-def at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     """The network in the oldest opset that has all that Q/DQ graphs need, or newer."""
     from onnx import version_converter
 

@@ -26,7 +26,7 @@ from edgeseg.core.spec import ModelSpec
 from edgeseg.flows import retarget
 from edgeseg.flows.choice import Choice
 from edgeseg.flows.model import ModelRequest, read_model
-from edgeseg.flows.quantize import BLOCK, SPELLINGS, at_opset
+from edgeseg.flows.quantize import BLOCK, SPELLINGS, _at_opset
 from edgeseg.graph import rewriting, simplify
 from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import placement, ranges
@@ -40,7 +40,7 @@ CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.thread_time_ns}
 def networks(checkpoint: Path | None) -> dict[str, tuple[Any, ModelSpec]]:
     """Name to a cleaned graph and its spec."""
     read = read_model(ModelRequest(checkpoint or bundled()))
-    found = {read.spec.name: (at_opset(simplify.simplify(read.model)[0]), read.spec)}
+    found = {read.spec.name: (_at_opset(simplify.simplify(read.model)[0]), read.spec)}
     for build in (unet, mobilenet):
         model, output = build(224, 384)
         found[build.__name__] = (model, ModelSpec(build.__name__, 384, 224, "image", output))
