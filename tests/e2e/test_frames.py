@@ -23,6 +23,13 @@ def test_frames_give_the_masks_of_the_reference(edgeseg, need, weights_file, tmp
     assert "uint8-input" in document.rewrites
     [found] = edgeseg("verify", folder, "--data", "sample:6", "--json").json["artifacts"]
     assert found["agreement"]["flipped_pixels"] == 0
+    if target == "onnx":  # what the worker makes of the pictures is judged by the reference's masks of the same frames
+        done = edgeseg("bench", folder, "--data", "sample:3", "--budget", "2")
+        assert done.code == 0, done.err
+        [results] = (tmp_path / "bench/results").glob("*/*.jsonl")
+        lines = [json.loads(line) for line in results.read_text().splitlines()]
+        [accuracy] = [line for line in lines if line["kind"] == "accuracy" and line["item"] != "reference"]
+        assert accuracy["agreement"]["flipped_pixels"] == 0
     # The same file, fed with blue for red: the check sees it.
     path = folder / manifest.MANIFEST
     content = json.loads(path.read_text())
