@@ -242,14 +242,15 @@ def _is_arm() -> bool:
 
 def model_info(spec: ModelSpec) -> dict[str, str]:
     """The spec in the fields of OpenVINO Model API, which normalises pixels of 0..255: ``(x - mean) / scale``."""
+    scale = 1 if spec.input_dtype == "uint8" else 255  # bytes go in as they are
     return {
         "model_type": "Segmentation",
         "labels": " ".join(name.replace(" ", "_") for name in spec.classes),
         "resize_type": "standard",
         "interpolation_type": "LINEAR",
         "reverse_input_channels": str(spec.color == "rgb"),  # Model API is given BGR pictures
-        "mean_values": " ".join(f"{255 * value:g}" for value in spec.mean),
-        "scale_values": " ".join(f"{255 * value:g}" for value in spec.std),
+        "mean_values": " ".join(f"{scale * value:g}" for value in spec.mean),
+        "scale_values": " ".join(f"{scale * value:g}" for value in spec.std),
         "soft_threshold": "0.5",
         "blur_strength": "-1",
         "return_soft_prediction": "True",

@@ -18,6 +18,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The network's size, architecture and pre-processing, and where its artifacts go."""
     add = parser.add_argument
     add("--input-size", type=_flags.size, metavar="WxH", help="the network's input, width x height, e.g. 398x224")
+    add(
+        "--input",
+        choices=("float", "uint8"),
+        default="float",
+        help="what the artifact is fed: the prepared picture, or an RGB frame of bytes, height x width x 3, that is "
+        "prepared inside the network (default: float)",
+    )
     add("--arch", metavar="NAME", help="architecture of a checkpoint that holds weights only (default: recognised)")
     add(
         "--model",

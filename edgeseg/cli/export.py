@@ -66,6 +66,7 @@ def _request(arguments: argparse.Namespace) -> ExportRequest:
         ),
         tune=arguments.tune,
         raw_logits=arguments.raw_logits,
+        frames=arguments.input == "uint8",
         options={
             name: getattr(arguments, name)
             for name in ("io_layout", "converter")

@@ -89,6 +89,7 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
         command=arguments.command_line,
         rewrites=_flags.rewrites(arguments),
         raw_logits=arguments.raw_logits,
+        frames=arguments.input == "uint8",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from edgeseg.core.arrays import Array
@@ -55,6 +57,19 @@ class Predictor:
     def mask(self, image: Array) -> Array:
         """All three steps."""
         return self.finish(self.infer(self.prepare(image)), *image.shape[:2])
+
+    def mask_of_frame(self, image: Array, other: ModelSpec) -> Array:
+        """The mask that this model makes of what a model for frames of bytes gets to see.
+
+        Such a frame has the network's size, as a camera would give it; a picture of another size is brought to it and
+        rounded, and that is no difference between two models.
+
+        Args:
+            image: [H, W, 3] uint8 RGB.
+            other: The spec of the model that takes frames.
+        """
+        frame = to_input(image, replace(other, input_layout="nhwc", color="rgb"))[0]
+        return self.finish(self.infer(self.prepare(frame)), *image.shape[:2])
 
     def close(self) -> None:
         """Give back what the runtime holds."""

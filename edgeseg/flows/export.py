@@ -19,7 +19,7 @@ from edgeseg.flows import tune
 from edgeseg.flows.making import Maker
 from edgeseg.flows.model import ModelRequest, read_model
 from edgeseg.flows.parity import Gate
-from edgeseg.graph import rewriting, simplify
+from edgeseg.graph import frames, rewriting, simplify
 from edgeseg.graph.rewriting import HEADS, Target
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class ExportRequest:
         tune: Choose the rewrites by measuring them on the device `tune_on`; `rewrites` is None then.
         tune_on: Name of the device.
         raw_logits: Keep the values of the network's own logits, not only what masks and probabilities hang on.
+        frames: Take frames of bytes, [1, H, W, 3] in RGB order, and prepare them inside the network.
     """
 
     model: ModelRequest
@@ -63,6 +64,7 @@ class ExportRequest:
     tune: bool = False
     tune_on: str = "cpu"
     raw_logits: bool = False
+    frames: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def export(request: ExportRequest, *, say: Callable[[str], None] = lambda line: 
     targets = _checked(request)
     say(f"reading {request.model.checkpoint}")
     reference = read_model(request.model)
+    if request.frames:
+        frames.check(reference.spec)
     dataset = open_dataset(
         request.data, mask_values=request.mask_values, classes=max(2, reference.spec.output_channels)
     ).head(PARITY_IMAGES)
@@ -141,6 +145,9 @@ def _make(
 ) -> Artifact:
     """Rewrite for one target, convert and compare; with `tune`, what was measured stands beside the artifact."""
     spec = maker.reference.spec
+    changes: tuple[str, ...] = (cleaning,)
+    if request.frames:
+        model, spec, changes = frames.take_frames(model, spec), frames.frame_spec(spec), (cleaning, frames.NAME)
     without = HEADS if request.raw_logits else ()
     chosen, tuning = request.rewrites, None
     if request.tune:
@@ -151,8 +158,9 @@ def _make(
         chosen = tuning.rewrites
     target = Target(backend.name, request.precision, rewriting.block_of_this_cpu())
     rewritten = rewriting.rewrite(model, spec, target, chosen, without=without)
-    changes = (cleaning, *rewritten.applied)
-    artifact, _ = maker.make(backend, request.precision, rewritten.model, rewrites=changes, options=options)
+    artifact, _ = maker.make(
+        backend, request.precision, rewritten.model, rewrites=(*changes, *rewritten.applied), options=options, spec=spec
+    )
     if tuning is not None:
         atomic.write_text(artifact.folder / tune.FILE, records.to_json(tuning, indent=2) + "\n")
     return artifact

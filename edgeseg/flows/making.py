@@ -18,6 +18,7 @@ from edgeseg.backends import onnx as onnx_backend
 from edgeseg.core import atomic, manifest
 from edgeseg.core.backend import Backend, Conversion
 from edgeseg.core.manifest import REFERENCE, Artifact, Manifest, ParityVerdict, QuantizationRecord
+from edgeseg.core.spec import ModelSpec
 from edgeseg.data.dataset import Dataset, Sample
 from edgeseg.data.predictor import Predictor
 from edgeseg.flows.model import ReferenceModel
@@ -61,6 +62,7 @@ class Maker:
         rewrites: tuple[str, ...] = (),
         packages: tuple[str, ...] = (),
         options: Mapping[str, Any] = MappingProxyType({}),
+        spec: ModelSpec | None = None,
         record: Callable[[Path, Conversion], QuantizationRecord] | None = None,
     ) -> tuple[Artifact, Comparison]:
         """Convert a model, compare it and write it.
@@ -72,12 +74,13 @@ class Maker:
             rewrites: What was done to the reference's graph.
             packages: More packages whose versions belong in the manifest.
             options: Further parameters of the backend's `convert`.
+            spec: The spec of `model`; None for the reference's.
             record: Called with the folder and the conversion for how it was quantised; may write files of its own.
         """
         place = self.folder / f"{backend.name}-{precision}"
         with atomic.folder(place) as out:
             convert: Callable[..., Conversion] = backend.convert
-            conversion = convert(model, self.reference.spec, precision, out, **options)
+            conversion = convert(model, spec or self.reference.spec, precision, out, **options)
             comparison = self._compare(backend, conversion, out)
             document = _manifest(
                 self.reference, conversion, out, backend.name, precision, self.command,

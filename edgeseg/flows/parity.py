@@ -195,9 +195,17 @@ def _judge(sample: Sample, lane: Lane) -> list[_Judged]:
     truth = sample.mask
     of_reference = measure(sample.name, truth, reference, classes) if truth is not None else None
     judged = []
+    bytewise: tuple[Array, ImageQuality | None] | None = None  # what the reference makes of a frame of bytes
+    whole = (reference, of_reference)
     for _, predictor in lane.artifacts:
         same = predictor.takes_the_input_of(lane.reference)
         mask = predictor.finish(predictor.infer(tensor if same else predictor.prepare(sample.image)), *size)
+        reference, of_reference = whole
+        if predictor.spec.input_dtype == "uint8" != lane.reference.spec.input_dtype:
+            if bytewise is None:
+                base = lane.reference.mask_of_frame(sample.image, predictor.spec)
+                bytewise = base, measure(sample.name, truth, base, classes) if truth is not None else None
+            reference, of_reference = bytewise
         agreement = agree(sample.name, reference, mask, classes)
         quality = of_reference
         if truth is not None and agreement.flipped_share:

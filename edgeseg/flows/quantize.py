@@ -13,14 +13,14 @@ from edgeseg.core.backend import Backend, Conversion
 from edgeseg.core.errors import EdgesegError, unknown
 from edgeseg.core.manifest import Artifact, QuantizationRecord
 from edgeseg.data.dataset import open_dataset
-from edgeseg.flows import calibration
+from edgeseg.flows import calibration, retarget
 from edgeseg.flows import choice as choosing
 from edgeseg.flows.calibration import Material
 from edgeseg.flows.choice import Choice
 from edgeseg.flows.making import Maker
 from edgeseg.flows.model import ModelRequest, read_model
 from edgeseg.flows.parity import INT8_GATE, Comparison, Gate
-from edgeseg.graph import rewriting, simplify
+from edgeseg.graph import frames, rewriting, simplify
 from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import alternatives, qdq, ranges, recipe
 from edgeseg.quantization.qdq import Spelling
@@ -37,6 +37,9 @@ SPELLINGS = {
     "tflite": Spelling("s8", "integers"),
 }
 """How each backend likes its Q/DQ graph: the same scales and the same integer weights in all of them."""
+
+BLOCK = 16
+"""Channels that integer kernels take at a time: not this machine's, because the artifact is for any."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class QuantizeRequest:
         command: The command line, for the manifests.
         rewrites: Names of exact rewrites to apply; None for those that INT8 profits from.
         raw_logits: Keep the values of the network's own logits.
+        frames: Take frames of bytes, [1, H, W, 3] in RGB order, and prepare them inside the network.
     """
 
     model: ModelRequest
@@ -78,6 +82,7 @@ class QuantizeRequest:
     command: str = ""
     rewrites: tuple[str, ...] | None = None
     raw_logits: bool = False
+    frames: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,8 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     say(f"reading {request.model.checkpoint}")
     reference = read_model(request.model)
     spec = reference.spec
+    if request.frames:
+        frames.check(spec)
     if spec.states:
         raise EdgesegError("recurrent networks cannot be calibrated on single pictures yet", "export them as fp16")
     dataset = open_dataset(
@@ -145,10 +152,8 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
     started = time.perf_counter()
     model, cleaning = simplify.simplify(reference.model)
     # One calibration is for all backends, so they share one graph; the same on every machine, so that recipes replay.
-    rewritten = rewriting.rewrite(
-        _at_opset(model), spec, Target(rewriting.ANY, "int8"), request.rewrites,
-        without=rewriting.HEADS if request.raw_logits else (),
-    )  # fmt: skip
+    shared = Target(rewriting.ANY, "int8")
+    rewritten = rewriting.rewrite(_at_opset(model), spec, shared, rewriting.halves(request.rewrites, shared, shared)[0])
     model, changes = rewritten.model, (cleaning, *rewritten.applied)
     replayed = recipe.read(request.recipe) if request.recipe is not None else None
     material = None
@@ -192,6 +197,10 @@ def _checked(request: QuantizeRequest) -> list[Backend]:
         raise unknown("range method", request.ranges, ranges.METHODS)
     if request.recipe is not None and request.method != "edgeseg":
         raise EdgesegError("a recipe is of edgeseg's own method", "leave --method or --recipe out")
+    if request.frames and request.method != "edgeseg":
+        raise EdgesegError("frames of bytes are for edgeseg's own method", "leave --method or --input out")
+    if request.frames and request.io == "int8":
+        raise EdgesegError("the input cannot be uint8 and int8 at once", "leave --io or --input out")
     for rewrite in request.rewrites or ():
         rewriting.load(rewrite)  # raises, naming the known ones
     chosen = []
@@ -220,6 +229,7 @@ def _pictures(text: str) -> str:
 
 
 def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network in the oldest opset that has all that Q/DQ graphs need, or newer."""
     from onnx import version_converter
 
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -247,7 +257,12 @@ def _make(
     packages: tuple[str, ...] = ()
     quantised: Any
     if choice is not None:
-        quantised = qdq.write(choice.placement, choice.scales, choice.seen, SPELLINGS[backend.name])
+        shared, own = Target(rewriting.ANY, "int8"), Target(backend.name, "int8", BLOCK)
+        behind = rewriting.halves(request.rewrites, shared, own)[1]
+        if request.raw_logits:
+            behind = tuple(name for name in behind if name not in rewriting.HEADS)
+        written = retarget.retarget(choice, spec, own, SPELLINGS[backend.name], behind, bytewise=request.frames)
+        quantised, changes = written.model, (*changes, *written.applied)
     else:
         assert material is not None
         feeds = ({spec.input_name: tensor} for _, tensor, _ in material.stream())
@@ -278,8 +293,16 @@ def _make(
             note=executed.note,
         )
 
-    options = {"io": "int8"} if request.io == "int8" else {}
-    return maker.make(backend, "int8", quantised, rewrites=changes, packages=packages, options=options, record=record)
+    return maker.make(
+        backend,
+        "int8",
+        quantised,
+        rewrites=changes,
+        packages=packages,
+        options={"io": "int8"} if request.io == "int8" else {},
+        spec=frames.frame_spec(spec) if request.frames else None,
+        record=record,
+    )
 
 
 def _machine() -> str:

@@ -18,11 +18,12 @@ import numpy as np
 
 from edgeseg.core import records
 from edgeseg.core.backend import Backend, Conversion
-from edgeseg.core.device import Device, Worker
+from edgeseg.core.device import Device
 from edgeseg.core.errors import EdgesegError
-from edgeseg.core.job import Command, Item
-from edgeseg.core.measurement import Failed, Slice
+from edgeseg.core.job import Item
+from edgeseg.core.measurement import Slice
 from edgeseg.core.spec import ModelSpec
+from edgeseg.flows.candidates import Candidates
 from edgeseg.graph import rewriting
 from edgeseg.graph.rewriting import Target
 from edgeseg.metrics.latency import MIN_LOADS, Interval, paired_ratio, verdict
@@ -145,7 +146,7 @@ def tune(
     """
     target = Target(backend.name, precision, rewriting.block_of_this_cpu())
     names = [name for name in rewriting.names() if name not in without]
-    bench = _Bench(model, spec, backend, precision, device, target, threads, dict(options or {}))
+    bench = _Bench(model, spec, backend, precision, device, target, threads, dict(options or {}), say)
     chosen: Names = tuple(name for name in rewriting.suited(target) if name in names)
     measured: list[Measured] = []
     for sweep in range(SWEEPS):
@@ -181,6 +182,7 @@ class _Bench:
     target: Target
     threads: int
     options: dict[str, str]
+    say: Callable[[str], None]
 
     def __post_init__(self) -> None:
         self.device_words: dict[str, str] = {}
@@ -229,35 +231,28 @@ class _Bench:
     def _timed(self, items: Mapping[Names, tuple[Item, Path]]) -> tuple[dict[Names, list[float]], list[int]]:
         """Median of every slice by choice, and the load that each round belongs to; what fails is left out."""
         frame = np.random.default_rng(0).integers(0, 256, (self.spec.height, self.spec.width, 3), np.uint8)
-        worker = self.device.start(list(items.values()), [frame], timeout_s=TIMEOUT_S)
-        self.device_words = dict(worker.hello.device)
+        race = Candidates(self.device, items, [frame], timeout_s=TIMEOUT_S, say=self.say)
         medians: dict[Names, list[float]] = {names: [] for names in items}
         loads: list[int] = []
         order = random.Random(0)  # noqa: S311 - an order, not a secret
         try:
             for load in range(MIN_LOADS):
-                for names in self._shuffled(medians, order):
-                    if _failed(worker, Command("load", items[names][0].key)):
-                        del medians[names]
+                for names in self._shuffled(race, order):
+                    race.load(names)
                 for _ in range(ROUNDS):
                     loads.append(load)
-                    for names in self._shuffled(medians, order):
-                        command = Command("measure", items[names][0].key, runs=RUNS, around=0)
-                        slices = [one for one in worker.ask(command, timeout_s=TIMEOUT_S) if isinstance(one, Slice)]
-                        if slices:
+                    for names in self._shuffled(race, order):
+                        answers = race.measure(names, RUNS)
+                        if answers is not None:
+                            slices = [one for one in answers if isinstance(one, Slice)]
                             medians[names].append(float(np.median(slices[0].infer_ns)))
-                        else:
-                            del medians[names]
         finally:
-            worker.close()
-        return medians, loads
+            self.device_words = race.device_words or self.device_words
+            race.close()
+        return {names: medians[names] for names in race.names}, loads
 
     @staticmethod
-    def _shuffled(medians: Mapping[Names, list[float]], order: random.Random) -> list[Names]:
-        names = list(medians)
+    def _shuffled(race: Candidates, order: random.Random) -> list[Names]:
+        names = race.names
         order.shuffle(names)
         return names
-
-
-def _failed(worker: Worker, command: Command) -> bool:
-    return any(isinstance(answer, Failed) for answer in worker.ask(command, timeout_s=TIMEOUT_S))

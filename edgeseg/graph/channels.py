@@ -186,6 +186,32 @@ def is_blend(net: Net, node: onnx.NodeProto) -> bool:
     return all(net.is_image(name) and net.shapes[name][1] == width for name in node.input)
 
 
+def spread(net: Net, found: Region, layouts: dict[str, Layout]) -> dict[str, Layout] | None:
+    """The layouts of all values of a region; None if inner nodes contradict each other.
+
+    Args:
+        net: The graph; it is not changed.
+        found: The region.
+        layouts: Layout of every value that a maker writes or a placeholder begins.
+    """
+    known = dict(layouts)
+    waiting = list(found.inner)
+    while waiting:
+        ready = [node for node in waiting if all(name in known for name in _data(net, node))]
+        if not ready:
+            return None
+        for node in ready:
+            given = [known[name] for name in _data(net, node)]
+            if node.op_type == "Concat":
+                known[node.output[0]] = _joined(net, node, given)
+            elif len(set(given)) > 1:
+                return None
+            else:
+                known[node.output[0]] = given[0]
+        waiting = [node for node in waiting if not any(node is done for done in ready)]
+    return known
+
+
 def lay_out(net: Net, found: Region, layouts: dict[str, Layout]) -> bool:
     """Move the channels of a closed region.
 
@@ -197,21 +223,9 @@ def lay_out(net: Net, found: Region, layouts: dict[str, Layout]) -> bool:
     Returns:
         False if the inner nodes contradict each other (e.g. a sum of values in two orders); then nothing was changed.
     """
-    known = dict(layouts)
-    waiting = list(found.inner)
-    while waiting:
-        ready = [node for node in waiting if all(name in known for name in _data(net, node))]
-        if not ready:
-            return False
-        for node in ready:
-            given = [known[name] for name in _data(net, node)]
-            if node.op_type == "Concat":
-                known[node.output[0]] = _joined(net, node, given)
-            elif len(set(given)) > 1:
-                return False
-            else:
-                known[node.output[0]] = given[0]
-        waiting = [node for node in waiting if not any(node is done for done in ready)]
+    known = spread(net, found, layouts)
+    if known is None:
+        return False
     for node in found.makers:
         for place in range(1, len(node.input)):
             _replace(net, node, place, laid_out(net.constants[node.input[place]], known[node.output[0]], 0))

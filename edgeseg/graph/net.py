@@ -157,6 +157,13 @@ class Net:
                 if name == old:
                     node.input[place] = new
 
+    def redeclare(self, name: str, element: int, shape: Shape) -> None:
+        """Give an input of the graph another element type (ONNX's number) and shape."""
+        from onnx import helper
+
+        [value] = [value for value in self._model.graph.input if value.name == name]
+        value.CopyFrom(helper.make_tensor_value_info(name, element, shape))
+
     def sweep(self) -> None:
         """Sort the nodes and drop what no output needs."""
         makers = self.makers()

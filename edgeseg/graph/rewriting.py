@@ -62,11 +62,15 @@ class Rewrite:
         order: Rewrites run from the lowest to the highest.
         pays: Patterns of target names (``onnx-fp*``) for which it was measured to be faster.
         apply: Changes a net for a target; returns how many places it changed.
+        carries: Whether every value that is still there keeps its name and what it holds (but for more channels of
+            zeros), and every convolution its weights (but for their order). Then scales that were chosen before hold on,
+            and each runtime may have the rewrite to itself, behind the one calibration for all.
     """
 
     order: int
     pays: tuple[str, ...]
     apply: Callable[[Net, Target], int]
+    carries: bool = False
 
     def suits(self, target: Target) -> bool:
         """Whether the target profits."""
@@ -107,6 +111,21 @@ def load(name: str) -> Rewrite:
 def suited(target: Target) -> tuple[str, ...]:
     """The rewrites that a target profits from by what was measured, in their order."""
     return tuple(name for name in names() if load(name).suits(target))
+
+
+def halves(chosen: Sequence[str] | None, shared: Target, own: Target) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is done to a network that is quantised: before the calibration for all runtimes, and behind it for one.
+
+    Args:
+        chosen: Names of rewrites; None for those that suit the targets.
+        shared: What is calibrated.
+        own: The one runtime.
+    """
+    before, behind = (suited(shared), suited(own)) if chosen is None else (tuple(chosen), tuple(chosen))
+    return (
+        tuple(name for name in before if not load(name).carries),
+        tuple(name for name in behind if load(name).carries),
+    )
 
 
 def rewrite(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from edgeseg.core.arrays import Array
+from edgeseg.core.marks import UNROUNDED
 from edgeseg.quantization.placement import Addition, Layer, Placement
 from edgeseg.quantization.scales import LEVELS, Scale, Weights, quantise_weights
 
@@ -48,6 +49,7 @@ def write(
     spelling: Spelling = Spelling(),
     *,
     correct: bool = True,
+    weights: Mapping[str, Weights] | None = None,
 ) -> onnx.ModelProto:
     """The quantised graph.
 
@@ -57,11 +59,35 @@ def write(
         seen: The watched tensors, for bias correction; empty for none.
         spelling: For which runtime.
         correct: Whether biases are corrected.
+        weights: Layer name to weights that are integers already; None to make them.
 
     Returns:
         A checked model with the inputs and outputs of the float graph.
     """
-    return _Writer(placement, scales, seen, spelling, correct).model()
+    return _Writer(
+        placement, scales, spelling, weights or weights_of(placement, scales, seen, spelling, correct=correct)
+    ).model()
+
+
+def weights_of(
+    placement: Placement,
+    scales: Mapping[str, Scale],
+    seen: Mapping[str, Watched],
+    spelling: Spelling = Spelling(),
+    *,
+    correct: bool = True,
+) -> dict[str, Weights]:
+    """Layer name to its weights as integers; see `write`."""
+    groups = placement.group_of()
+    found = {}
+    for layer in placement.layers:
+        bias = placement.weights[layer.bias] if layer.bias else None
+        means = seen[layer.source].means if correct and layer.source in seen else None
+        scale = scales[groups[layer.source].name]
+        found[layer.name] = quantise_weights(
+            placement.weights[layer.weight], bias, scale, means, paired=spelling.paired
+        )
+    return found
 
 
 class _Writer:
@@ -69,16 +95,14 @@ class _Writer:
         self,
         placement: Placement,
         scales: Mapping[str, Scale],
-        seen: Mapping[str, Watched],
         spelling: Spelling,
-        correct: bool,
+        weights: Mapping[str, Weights],
     ) -> None:
         self.placement = placement
         self.groups = placement.group_of()
         self.scales = scales
-        self.seen = seen
         self.spelling = spelling
-        self.correct = correct
+        self.weights = weights
         self.layers = {layer.node: layer for layer in placement.layers}
         self.additions = {add.node: add for add in placement.additions}
         items: tuple[Layer | Addition, ...] = (*placement.layers, *placement.additions)
@@ -88,6 +112,7 @@ class _Writer:
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
         self._real: set[str] = set()
+        self.rounded: dict[str, str] = {}  # tensor to what it was before it was rounded
 
     def _ends_alone(self, item: Layer | Addition) -> bool:
         """Whether the ends of the scale do what the activation would."""
@@ -151,11 +176,12 @@ class _Writer:
         for name in node.output:
             plain = name.removesuffix(".float")
             if plain in self.groups and plain in self.groups[plain].sources:
+                self.rounded[plain] = name
                 self._quantise(plain, name)
 
     def _layer(self, layer: Layer, node: Any) -> None:
         scale = self.scales[self.groups[layer.source].name]
-        weights = self._weights(layer, scale)
+        weights = self.weights[layer.name]
         name = layer.name
         self.constants[f"{name}.weight.q"] = weights.stored
         self.constants[f"{name}.weight.step"] = weights.steps
@@ -174,12 +200,6 @@ class _Writer:
         node.input.extend([self._float(layer.source), f"{name}.weight", f"{name}.bias"])
         self._result(layer, node)
 
-    def _weights(self, layer: Layer, scale: Scale) -> Weights:
-        bias = self.placement.weights[layer.bias] if layer.bias else None
-        means = self.seen[layer.source].means if self.correct and layer.source in self.seen else None
-        weight = self.placement.weights[layer.weight]
-        return quantise_weights(weight, bias, scale, means, paired=self.spelling.paired)
-
     def _addition(self, add: Addition, node: Any) -> None:
         for place, name in enumerate(add.inputs):
             node.input[place] = self._float(name)
@@ -192,11 +212,18 @@ class _Writer:
             return
         node.output[0] = f"{item.result}.float"
         self.nodes.append(node)
+        self.rounded[item.result] = node.output[0]
         self._quantise(item.result, node.output[0])
 
     def _mover(self, node: Any) -> None:
         moved = [place for place, name in enumerate(node.input) if name in self.groups]
         how = self.spelling.movers
+        if node.doc_string == UNROUNDED and node.input[0] in self.rounded:
+            result = node.output[0]
+            node.input[0], node.output[0] = self.rounded[node.input[0]], f"{result}.float"
+            self.nodes.append(node)
+            self._quantise(result, node.output[0])
+            return
         if how == "integers":
             for place in moved:
                 node.input[place] = f"{node.input[place]}.q"

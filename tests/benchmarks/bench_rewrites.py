@@ -3,6 +3,8 @@
 For each backend the plain graph (cleaned, no rewrites) and the rewritten ones are converted, loaded side by side on one
 thread, and run in rounds whose order changes, so that a machine that slows down hits all alike. A ratio below 1 is
 faster than plain; its interval is a bootstrap over rounds. `--each` measures every rewrite alone, `--sets` given ones.
+With `--precision int8` both are quantised with ranges from the same random pictures: what they do to a mask is measured
+elsewhere, and latencies do not hang on it.
 Not collected by pytest: figures of a shared machine prove nothing to a test.
 """
 
@@ -21,9 +23,14 @@ from edgeseg import backends
 from edgeseg.assets import bundled
 from edgeseg.core.backend import Session
 from edgeseg.core.spec import ModelSpec
+from edgeseg.flows import retarget
+from edgeseg.flows.choice import Choice
 from edgeseg.flows.model import ModelRequest, read_model
+from edgeseg.flows.quantize import BLOCK, SPELLINGS, _at_opset
 from edgeseg.graph import rewriting, simplify
 from edgeseg.graph.rewriting import Target
+from edgeseg.quantization import placement, ranges
+from edgeseg.quantization.recipe import QuantizationRecipe
 from tests.unit.graph.rewrites.networks import mobilenet, unet
 
 CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.thread_time_ns}
@@ -33,10 +40,33 @@ CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.thread_time_ns}
 def networks(checkpoint: Path | None) -> dict[str, tuple[Any, ModelSpec]]:
     """Name to a cleaned graph and its spec."""
     read = read_model(ModelRequest(checkpoint or bundled()))
-    found = {read.spec.name: (simplify.simplify(read.model)[0], read.spec)}
+    found = {read.spec.name: (_at_opset(simplify.simplify(read.model)[0]), read.spec)}
     for build in (unet, mobilenet):
         model, output = build(224, 384)
         found[build.__name__] = (model, ModelSpec(build.__name__, 384, 224, "image", output))
+    return found
+
+
+def chosen(model: Any, spec: ModelSpec) -> Choice:
+    """A graph quantised with the smallest and largest values of two random pictures."""
+    placed = placement.place(model)
+    random = np.random.default_rng(0)
+    feeds = [{spec.input_name: random.normal(size=spec.input_shape).astype(np.float32)} for _ in range(2)]
+    seen = ranges.watch(placed, feeds, len(feeds))
+    scales = {group.name: ranges.candidates(group, seen)["minmax"] for group in placed.groups}
+    return Choice(placed, scales, seen, QuantizationRecipe(spec.name, ()))
+
+
+def integer_variants(backend: str, model: Any, spec: ModelSpec, sets: list[tuple[str, ...] | None]) -> dict[str, Any]:
+    """As `variants`, in INT8: one choice of scales before, each runtime's own rewrites behind it."""
+    shared, own = Target(rewriting.ANY, "int8"), Target(backend, "int8", BLOCK)
+    found = {"plain": retarget.retarget(chosen(model, spec), spec, own, SPELLINGS[backend], ()).model}
+    for names in sets:
+        before, behind = rewriting.halves(names, shared, own)
+        rewritten = rewriting.rewrite(model, spec, shared, before)
+        written = retarget.retarget(chosen(rewritten.model, spec), spec, own, SPELLINGS[backend], behind)
+        if rewritten.applied or written.applied:
+            found["default: " * (names is None) + ", ".join((*rewritten.applied, *written.applied))] = written.model
     return found
 
 
@@ -80,7 +110,7 @@ def compare(backend_name: str, graphs: dict[str, Any], spec: ModelSpec, given: a
         for index, model in enumerate(graphs.values()):
             out = Path(folder) / str(index)
             out.mkdir()
-            done = backend.convert(model, spec, "fp32", out)
+            done = backend.convert(model, spec, given.precision, out)
             specs.append(done.spec)
             sessions.append(backend.load(out / done.files[0], done.spec, threads=1, options=done.runtime_options))
         taken = measure(sessions, specs[0], given.rounds, given.repeats, given.clock)
@@ -103,6 +133,7 @@ def main() -> None:
     parser.add_argument("--network", action="append", help="only this one (repeatable)")
     parser.add_argument("--each", action="store_true", help="also every rewrite alone")
     parser.add_argument("--sets", nargs="*", default=[], help="also these: a,b")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
@@ -115,8 +146,9 @@ def main() -> None:
             continue
         for backend in given.backends.split(","):
             load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-            print(f"{name}, {spec.width}x{spec.height}, one thread, {given.clock} time, load {load}")
-            compare(backend, variants(backend, model, spec, sets), spec, given)
+            print(f"{name}, {spec.width}x{spec.height}, {given.precision}, one thread, {given.clock} time, load {load}")
+            made = integer_variants if given.precision == "int8" else variants
+            compare(backend, made(backend, model, spec, sets), spec, given)
 
 
 if __name__ == "__main__":

@@ -150,15 +150,21 @@ def run(
         ]
         for index, judged in enumerate(chunk[REFERENCE], done):
             of_reference.add(judged, index)
+        frames: list[Array | None] = []  # what the reference makes of frames of bytes, once an artifact takes them
         for mate in mates:
             if mate.variant.key not in tallies:
                 continue
+            bytewise = _takes_bytes(mate, reference)
+            if bytewise and not frames:
+                frames = [_truth(reference, mate, sample) for sample in samples]
             masks = _masks(crew, mate, samples)
             if masks is None:
                 del tallies[mate.variant.key]  # a score over some of the pictures is no score over the data set
                 continue
             judgements = chunk[mate.variant.key] = []
-            for index, (sample, truth, mask) in enumerate(zip(samples, truths, masks, strict=True), done):
+            for index, (sample, truth, mask) in enumerate(
+                zip(samples, frames if bytewise else truths, masks, strict=True), done
+            ):
                 judged = _judged(sample, truth, mask, classes)
                 tallies[mate.variant.key].add(judged, index, _worst(mate, judged, sample, truth, mask))
                 judgements.append(judged)
@@ -245,4 +251,18 @@ def _again(crew: Crew, mate: Mate, reference: Predictor | None, judged: Judgemen
     masks = _masks(crew, mate, [sample])
     if masks is None or reference is None:
         return None
-    return _worst(mate, judged, sample, reference.mask(sample.image), masks[0])
+    return _worst(mate, judged, sample, _truth(reference, mate, sample), masks[0])
+
+
+def _takes_bytes(mate: Mate, reference: Predictor | None) -> bool:
+    """Whether an artifact takes frames of bytes, and its reference does not."""
+    return reference is not None and mate.artifact.manifest.spec.input_dtype == "uint8" != reference.spec.input_dtype
+
+
+def _truth(reference: Predictor | None, mate: Mate, sample: Sample) -> Array | None:
+    """The reference's mask of what an artifact gets to see."""
+    if reference is None:
+        return None
+    if _takes_bytes(mate, reference):
+        return reference.mask_of_frame(sample.image, mate.artifact.manifest.spec)
+    return reference.mask(sample.image)

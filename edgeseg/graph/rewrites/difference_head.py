@@ -49,6 +49,7 @@ def apply(net: Net, target: Target) -> int:
     if labels and soft and kinds.index("Softmax") < len(kinds) - 2:
         return 0  # a resize of probabilities is not the resize of logits: the labels would differ
     alone = net.sole_reader(name, readers) is not None and channels.is_dense(net, node)
+    alone = alone and target.precision != "int8"  # the two classes have been given their integers already
     if not (labels or soft or alone or target.backend in ONE_IS_WORTH_IT):
         return 0
     value = _difference(net, node, name, alone=alone)
@@ -134,4 +135,4 @@ def _labels(net: Net, step: onnx.NodeProto, value: str) -> str:
     return net.add("Squeeze", [number, axis], net.fresh(f"{name}.plane"))
 
 
-REWRITE = Rewrite(order=40, pays=("onnx-*", "openvino-*"), apply=apply)
+REWRITE = Rewrite(order=40, pays=("onnx-fp*", "openvino-*"), apply=apply, carries=True)

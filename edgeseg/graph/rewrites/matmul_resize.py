@@ -68,4 +68,4 @@ def taps(source: int, target: int) -> Array:
     return matrix
 
 
-REWRITE = Rewrite(order=90, pays=("openvino-*",), apply=apply)
+REWRITE = Rewrite(order=90, pays=("openvino-*",), apply=apply, carries=True)

@@ -61,4 +61,4 @@ def _separate(net: Net, node: onnx.NodeProto, block: int) -> bool:
     return True
 
 
-REWRITE = Rewrite(order=80, pays=("onnx-fp*",), apply=apply)
+REWRITE = Rewrite(order=80, pays=("onnx-fp*",), apply=apply, carries=True)

@@ -86,4 +86,4 @@ def _part(net: Net, node: onnx.NodeProto, value: str, part: slice) -> str:
     return own.output[0]
 
 
-REWRITE = Rewrite(order=50, pays=("onnx-fp*", "openvino-fp*"), apply=apply)
+REWRITE = Rewrite(order=50, pays=("*-fp*",), apply=apply)

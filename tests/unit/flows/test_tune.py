@@ -9,6 +9,7 @@ import pytest
 
 from edgeseg import backends
 from edgeseg.core import records
+from edgeseg.core.device import ConnectionLost, WorkerLost
 from edgeseg.core.errors import EdgesegError
 from edgeseg.core.measurement import Failed, Hello, Loaded, Slice
 from edgeseg.flows import tune
@@ -36,11 +37,17 @@ class MadeUpWorker:
     def __init__(self, device, models):
         self.device, self.models, self.hello = device, models, device.probe()
 
+    closed = False
+
     def ask(self, command, *, timeout_s):
+        assert not self.closed
         if command.do == "load":
             yield Loaded(command.item, "made up", 0, 1, 1)
             return
         mean = self.device.cost(ops(self.models[command.item]))
+        if mean == "crash":
+            self.closed = True
+            raise WorkerLost("the worker ended with signal 11")
         if mean is None:
             yield Failed(command.item, "the runtime does not like it")
             return
@@ -51,7 +58,7 @@ class MadeUpWorker:
         return []
 
     def close(self):
-        pass
+        self.closed = True
 
 
 def network():
@@ -88,6 +95,31 @@ def test_what_the_device_cannot_run_is_not_chosen():
     found = tuned(lambda kinds: None if "MatMul" in kinds else 10 - 2 * ("Transpose" not in kinds))
     assert "matmul-resize" not in found.rewrites
     assert "unshuffle" in found.rewrites
+
+
+def test_what_crashes_the_worker_is_left_out_with_a_word_and_the_tuning_goes_on():
+    told = []
+    model, its_spec = network()
+    device = MadeUpDevice(lambda kinds: "crash" if "MatMul" in kinds else 10 - 2 * ("Transpose" not in kinds))
+    found = tune.tune(model, its_spec, backends.load("onnx"), "fp32", device, say=told.append)
+    assert "matmul-resize" not in found.rewrites
+    assert "unshuffle" in found.rewrites
+    assert found.against_plain.ratio == pytest.approx(0.8, rel=0.05)
+    assert any("matmul-resize is left out: the worker ended with signal 11" in line for line in told)
+
+
+def test_a_plain_graph_that_crashes_ends_it():
+    with pytest.raises(EdgesegError, match="onnx-fp32 cannot be tuned"):
+        tuned(lambda kinds: "crash")
+
+
+def test_a_lost_connection_is_no_candidates_fault(monkeypatch):
+    def ask(self, command, *, timeout_s):
+        raise ConnectionLost("the cable was pulled")
+
+    monkeypatch.setattr(MadeUpWorker, "ask", ask)
+    with pytest.raises(ConnectionLost):
+        tuned(lambda kinds: 10)
 
 
 def test_a_network_that_cannot_be_measured_at_all_is_an_error():

@@ -79,7 +79,7 @@ def dataset():
 @pytest.fixture(scope="module")
 def reference(dataset):
     masks = {sample.image.tobytes(): sample.mask for sample in dataset.stream()}
-    return SimpleNamespace(mask=lambda image: masks[image.tobytes()])
+    return SimpleNamespace(spec=SPEC, mask=lambda image: masks[image.tobytes()])
 
 
 def judge(crew, dataset, reference, kept, *names):

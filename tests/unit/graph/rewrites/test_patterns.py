@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from edgeseg.graph import channels, rewriting
 from edgeseg.graph.rewriting import Target
 from tests.unit.graph.rewrites.sketch import TARGET, Sketch, difference, ops, run, spec
 
 
-def apply(sketch, output, *names, backend="onnx", kinds=(), **more):
+def apply(sketch, output, *names, backend="onnx", precision="fp32", kinds=(), **more):
     """Rewrite, and check that the outputs stay."""
     before = sketch.model(output, kinds=kinds)
-    after = rewriting.rewrite(before, spec(output, **more), Target(backend), names)
+    after = rewriting.rewrite(before, spec(output, **more), Target(backend, precision), names)
     assert difference(before, after.model) <= 1e-5
     return after
 
@@ -230,3 +230,64 @@ def test_difference_head_leaves_three_classes_a_second_reader_and_a_mixed_order(
     before = sketch.model(x, first)
     after = rewriting.rewrite(before, spec(x), TARGET, ["difference-head"])
     assert np.array_equal(run(before)[1], run(after.model)[1])
+
+
+@pytest.mark.parametrize("backend", ["onnx", "tflite"])
+@pytest.mark.parametrize("stride", [(2, 2), (1, 2), (2, 1), (3, 3)])
+@pytest.mark.parametrize("pads", [(1, 1, 1, 1), (0, 0, 1, 1), (0, 0, 0, 0), (2, 1, 0, 3), (1, 0, 1, 0)])
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5])
+def test_group_pixels_is_exact_for_any_window(backend, stride, pads, kernel):
+    sketch = Sketch(height=12, width=18)
+    x = sketch.conv("image", 4, kernel=kernel, strides=list(stride), pads=list(pads))
+    across_alone = backend == "tflite" and stride[1] > 1 and kernel > stride[1]
+    both = backend == "onnx" and stride[0] == stride[1] and kernel > stride[0]
+    after = apply(sketch, x, "group-pixels", backend=backend, shape=(18, 12))
+    assert bool(after.applied) == (across_alone or both)
+    if after.applied:
+        [conv] = [node for node in after.model.graph.node if node.op_type == "Conv"]
+        assert next(a for a in conv.attribute if a.name == "strides").ints[1] == 1
+
+
+def test_group_pixels_leaves_odd_widths_many_channels_and_what_is_inside():
+    for sketch in (Sketch(width=11), Sketch(channels=5), Sketch()):
+        x = sketch.op("Relu", ["image"], 3) if sketch.image[1:] == (3, 12, 10) else "image"
+        x = sketch.conv(x, 4, strides=[2, 2])
+        assert apply(sketch, x, "group-pixels", backend="tflite").applied == ()
+
+
+def test_taps_in_the_wrong_half_of_a_pair_are_caught():
+    sketch = Sketch()
+    x = sketch.conv("image", 4, strides=[2, 2])
+    before = sketch.model(x)
+    after = rewriting.rewrite(before, spec(x), Target("tflite"), ["group-pixels"]).model
+    assert difference(before, after) <= 1e-5
+    [weight] = [tensor for tensor in after.graph.initializer if tensor.name.endswith(".grouped")]
+    weight.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(weight), 3, axis=1), weight.name))
+    assert difference(before, after) > 1e-2
+
+
+def test_flatten_concats_joins_once_what_was_joined_in_steps():
+    sketch = Sketch()
+    parts = [sketch.conv("image", width) for width in (2, 3, 4)]
+    inner = sketch.concat(*parts[:2])
+    x = sketch.conv(sketch.concat(sketch.concat(inner, parts[2]), parts[0]), 2)
+    assert ops(apply(sketch, x, "flatten-concats").model)["Concat"] == 1
+
+
+def test_flatten_concats_leaves_what_others_read():
+    sketch = Sketch()
+    inner = sketch.concat(sketch.conv("image", 2), sketch.conv("image", 3))
+    x = sketch.op("Add", [sketch.conv(sketch.concat(inner, "image"), 5), inner], 5)
+    assert apply(sketch, x, "flatten-concats").applied == ()
+
+
+@pytest.mark.parametrize(("width", "marked"), [(32, False), (36, True)])
+def test_unrounded_pool_marks_what_leaves_a_rest(width, marked):
+    sketch = Sketch()
+    x = sketch.op("MaxPool", [sketch.relu(sketch.conv("image", width))], width, kernel_shape=[2, 2])
+    x = sketch.conv(sketch.op("MaxPool", [x], width, kernel_shape=[2, 2]), 2)  # behind a pooling: nothing to gain
+    assert apply(sketch, x, "unrounded-pool").applied == ()  # between floats nothing is rounded
+    after = apply(sketch, x, "unrounded-pool", precision="int8")
+    assert [node.doc_string for node in after.model.graph.node if node.op_type == "MaxPool"] == (
+        ["unrounded", ""] if marked else ["", ""]
+    )
