@@ -162,6 +162,34 @@ def test_a_channel_200_times_the_others_is_found_and_left_in_float(calibrated, i
     assert judge(run(mended, inputs)) == pytest.approx(error, abs=0.003)
 
 
+def test_the_simulation_leaves_layers_in_float_as_the_written_graph_does(calibrated, inputs):
+    names = ("stem.conv", "left.conv", "right.conv")
+    model, placed, seen, scales = calibrated()
+    simulation = Simulation(placed, seen)
+    simulated = [simulation.run({"image": x}, scales, frozenset(), frozenset(names)) for x in inputs]
+    final = place(model, floating=names)
+    real = run(qdq.write(final, selection.carried(scales, placed, final), seen, qdq.Spelling("u8", "pairs")), inputs)
+    assert apart(simulated, real) < 0.004
+    assert apart(simulated, [simulation.run({"image": x}, scales, frozenset()) for x in inputs]) > 0.001
+
+
+def first(placed, errors, max_share=1.0):
+    """`first_in_float` of a judge that knows the error by the number of layers in float."""
+    return selection.first_in_float(placed, lambda layers: errors[len(layers)], max_share)
+
+
+def test_first_layers_stay_in_float_only_if_they_gain_more_than_they_cost(network):
+    placed = place(network())
+    order = [layer.name for layer in sorted(placed.layers, key=lambda layer: layer.node)]
+    layers, error, plain = first(placed, [1.0, 0.9, 0.30, 0.29, 0.31, 0.3, 0.3, 0.3])
+    assert layers == set(order[:2]), "a third one takes less than 5 % of what is left"
+    assert (error, plain) == (0.30, 1.0)
+    assert first(placed, [1.0] * 8)[0] == frozenset()
+    costs = [sum(one.macs for one in placed.layers if one.name in order[:count]) / placed.macs for count in range(8)]
+    assert first(placed, [1.0, *(1 - 0.9 * cost for cost in costs[1:])])[0] == frozenset(), "less than it costs"
+    assert first(placed, [1.0, *(1 - 1.1 * cost for cost in costs[1:])], max_share=0.9 * costs[1])[0] == frozenset()
+
+
 def test_ranges_are_chosen_by_the_mask(calibrated, inputs):
     model, placed, seen, _ = calibrated()
     expected = [out[0, 1] > out[0, 0] for out in run(model, inputs)]
