@@ -152,6 +152,9 @@ def executed_macs(path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Ex
         graph = onnx.load(Path(folder) / "optimised.onnx").graph
     ran = {event["name"].removesuffix("_kernel_time"): event["args"] for event in events if "args" in event}
     constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:  # the weights of a convolution that was taken back to float
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
     total = integer = 0
     for node in graph.node:
         kind, shapes = node.op_type, ran.get(node.name, {})
