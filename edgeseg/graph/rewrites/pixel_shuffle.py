@@ -55,4 +55,4 @@ def _fits(net: Net, node: onnx.NodeProto) -> bool:
     )
 
 
-REWRITE = Rewrite(order=15, pays=("*-int8",), apply=apply)
+REWRITE = Rewrite(order=15, pays=("any-int8",), apply=apply)
