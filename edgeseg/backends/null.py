@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import PRECISIONS, Conversion, Executed
+from edgeseg.core.backend import PRECISIONS, Conversion, Executed, Session, Work
 from edgeseg.core.spec import ModelSpec
 
 
-class NullSession:
+class NullSession(Session):
     """Answers every run with the same zeros."""
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -29,7 +29,13 @@ class NullSession:
         self._outputs = {spec.output_name: np.zeros(shapes[spec.output_layout], np.float32)}
         self._outputs.update({state.output_name: np.zeros(state.shape, np.float32) for state in spec.states})
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """Nothing is read."""
+
+    def execute(self) -> None:
+        """Nothing is done."""
+
+    def fetch(self) -> dict[str, Array]:
         """The zeros."""
         return self._outputs
 
@@ -57,6 +63,10 @@ class NullBackend:
     def executed(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
         """Nothing is multiplied."""
         return Executed(0, 0)
+
+    def work(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> list[Work]:
+        """Nothing is done."""
+        return []
 
 
 BACKEND = NullBackend()

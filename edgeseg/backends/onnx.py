@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeseg.core import atomic, plugins, records
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import Conversion, Executed, expect_quantised
+from edgeseg.core.backend import Conversion, Executed, Session, Work, convolution, expect_quantised
 from edgeseg.core.errors import ArtifactError
 from edgeseg.core.spec import SPEC_KEY, ModelSpec
 
@@ -30,7 +30,7 @@ SPINNING = "spinning"
 """Runtime option: ``off`` lets idle threads sleep instead of waiting busily for the next run."""
 
 
-class OnnxSession:
+class OnnxSession(Session):
     """An `onnxruntime.InferenceSession` on the CPU."""
 
     def __init__(self, model: str | bytes, outputs: list[str], *, threads: int, options: Mapping[str, str]) -> None:
@@ -51,10 +51,17 @@ class OnnxSession:
             raise ArtifactError(f"ONNX Runtime cannot load the model: {error}") from error
         self._outputs = outputs
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """Remember the arrays; ONNX Runtime reads them where they are."""
+        self._feeds = dict(feeds)
+
+    def execute(self) -> None:
         """Infer once."""
-        values = self._session.run(self._outputs, dict(feeds))
-        return dict(zip(self._outputs, values))  # noqa: B905 - Python 3.9, on which the worker runs, has no `strict`
+        self._values = self._session.run(self._outputs, self._feeds)
+
+    def fetch(self) -> dict[str, Array]:
+        """The arrays that ONNX Runtime made; the next run makes others."""
+        return dict(zip(self._outputs, self._values))  # noqa: B905 - Python 3.9, on which the worker runs, has no `strict`
 
     def close(self) -> None:
         """Give back the session's memory."""
@@ -93,6 +100,10 @@ class OnnxBackend:
         """Look into the optimised graph and profile one run of it."""
         return executed_macs(path, spec, options)
 
+    def work(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> list[Work]:
+        """The nodes of the optimised graph, which is the same on another processor but for blocked layouts."""
+        return work(path, spec, options)
+
 
 BACKEND = OnnxBackend()
 
@@ -117,13 +128,82 @@ _MATRIX = ("MatMul", "Gemm", "FusedMatMul", "MatMulInteger", "QLinearMatMul", "Q
 _INTEGER = ("QLinearConv", "ConvInteger", "MatMulInteger", "QLinearMatMul", "QGemm")
 
 
+_FREE = ("Constant", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze")
+"""Nodes that move nothing, or (DequantizeLinear, of constants) nothing after loading."""
+
+
 def executed_macs(path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
-    """Multiply-accumulates by kernel: the nodes of the optimised graph, with the shapes that a profiled run had.
+    """Multiply-accumulates by kernel: the nodes of the optimised graph, with the shapes that a profiled run had."""
+    done = work(path, spec, options)
+    return Executed(sum(one.macs for one in done), sum(one.macs for one in done if one.integer))
+
+
+def work(path: Path, spec: ModelSpec, options: Mapping[str, str]) -> list[Work]:
+    """See `edgeseg.core.backend.Backend.work`."""
+    graph, ran = _profiled(path, spec, options)
+    constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:  # the weights of a convolution that was taken back to float
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
+    found = []
+    for node in graph.node:
+        shapes = ran.get(node.name, {})
+        if "output_type_shape" not in shapes:
+            continue
+        made = [_typed(one) for one in shapes["output_type_shape"]]
+        given = [_typed(one) for one in shapes["input_type_shape"]]
+        one = _work(node, given, made, constants)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def _work(
+    node: onnx.NodeProto, given: list[_Typed], made: list[_Typed], constants: Mapping[str, tuple[int, ...]]
+) -> Work | None:
+    """One node; None if it costs nothing."""
+    import math
+
+    kind = node.op_type
+    writes = sum(math.prod(shape) for _, shape in made)
+    if kind in _WEIGHT_INPUT and node.input[_WEIGHT_INPUT[kind]] in constants:
+        weight = constants[node.input[_WEIGHT_INPUT[kind]]]
+        source = given[0][1]
+        if kind == "ConvTranspose":
+            kernel, macs = "transposed", math.prod(weight) * math.prod(source[2:])
+        else:
+            kernel = convolution(source[1] // weight[1], source[1], weight[2:])
+            macs = math.prod(weight) * (math.prod(made[0][1]) // weight[0])
+        return Work(kernel, macs, math.prod(weight), math.prod(source), writes, kind in _INTEGER)
+    if kind in _MATRIX:
+        weights = sum(math.prod(constants[name]) for name in node.input if len(constants.get(name, ())) > 1)
+        macs = math.prod(made[0][1]) * given[0][1][-1]
+        reads = max(0, sum(math.prod(shape) for _, shape in given if len(shape) > 1) - weights)
+        return Work("matrix", macs, weights, reads, writes, kind in _INTEGER)
+    if kind in _FREE and not (kind == "DequantizeLinear" and node.input[0] not in constants):
+        return None
+    large = [(name, shape) for name, shape in given if len(shape) > 1]
+    reads = sum(math.prod(shape) for _, shape in large)
+    return Work("other", 0, 0, reads, writes, made[0][0] in ("int8", "uint8"))
+
+
+_Typed = tuple[str, tuple[int, ...]]
+"""A tensor's type and shape, as ONNX Runtime's profile has them."""
+
+
+def _typed(described: Mapping[str, list[int]]) -> _Typed:
+    name, shape = next(iter(described.items()))
+    return name, tuple(shape)
+
+
+def _profiled(
+    path: Path, spec: ModelSpec, options: Mapping[str, str]
+) -> tuple[onnx.GraphProto, dict[str, dict[str, Any]]]:
+    """The optimised graph, and by the name of a node what the profile of one run says of it.
 
     The blocked layout of float convolutions (NCHWc) is left out, because it pads channels; it changes no precision.
     """
     import json
-    import math
     import tempfile
 
     import numpy as np
@@ -150,29 +230,7 @@ def executed_macs(path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Ex
         session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         graph = onnx.load(Path(folder) / "optimised.onnx").graph
-    ran = {event["name"].removesuffix("_kernel_time"): event["args"] for event in events if "args" in event}
-    constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:  # the weights of a convolution that was taken back to float
-        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
-            constants[node.output[0]] = constants[node.input[0]]
-    total = integer = 0
-    for node in graph.node:
-        kind, shapes = node.op_type, ran.get(node.name, {})
-        if "output_type_shape" not in shapes or not (kind in _WEIGHT_INPUT or kind in _MATRIX):
-            continue
-        made = next(iter(shapes["output_type_shape"][0].values()))
-        given = next(iter(shapes["input_type_shape"][0].values()))
-        if kind in _WEIGHT_INPUT:
-            weight = constants.get(node.input[_WEIGHT_INPUT[kind]])
-            if weight is None:
-                continue
-            positions = math.prod(given[2:]) if kind == "ConvTranspose" else math.prod(made) // weight[0]
-            macs = math.prod(weight) * positions
-        else:
-            macs = math.prod(made) * given[-1]
-        total += macs
-        integer += macs if kind in _INTEGER else 0
-    return Executed(total, integer)
+    return graph, {event["name"].removesuffix("_kernel_time"): event["args"] for event in events if "args" in event}
 
 
 def describe(model: onnx.ModelProto, spec: ModelSpec) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgeseg.core import plugins, records
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import Conversion, Executed, expect_quantised
+from edgeseg.core.backend import Conversion, Executed, Session, Work, convolution, expect_quantised
 from edgeseg.core.errors import ArtifactError, GraphError
 from edgeseg.core.spec import SPEC_KEY, ModelSpec
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 HINT = "INFERENCE_PRECISION_HINT"
 
 
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """A compiled model and one request."""
 
     def __init__(self, path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str]) -> None:
@@ -38,9 +40,20 @@ class OpenVinoSession:
         names = [spec.output_name, *(state.output_name for state in spec.states)]
         self._outputs = [(name, self._model.output(name)) for name in names]
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Infer once; the outputs are copies, the next run does not overwrite them."""
-        self._request.infer(dict(feeds), share_inputs=True)
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """Let the request read the arrays where they are."""
+        ov = _runtime()
+        # The request holds no Python reference to shared memory: this one keeps it from going away.
+        self._fed = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        for name, array in self._fed.items():
+            self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+
+    def execute(self) -> None:
+        """Infer once."""
+        self._request.infer()
+
+    def fetch(self) -> dict[str, Array]:
+        """Copies of the outputs."""
         return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
 
     def executed_precisions(self) -> dict[str, str]:
@@ -107,6 +120,10 @@ class OpenVinoBackend:
         """Look into the compiled graph: every node of it has a `runtimePrecision`."""
         return executed_macs(path, options)
 
+    def work(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> list[Work]:
+        """The operators of the model in the file."""
+        return work(path)
+
 
 BACKEND = OpenVinoBackend()
 
@@ -118,21 +135,9 @@ _PRODUCTS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "Grou
 
 def executed_macs(path: Path, options: Mapping[str, str]) -> Executed:
     """Multiply-accumulates by `runtimePrecision`; the counts come from the model as it is in the file."""
-    import math
-
     ov = _runtime()
     network = ov.Core().read_model(str(path))
-    macs: dict[str, int] = {}
-    for node in network.get_ops():
-        if node.get_type_name() in _PRODUCTS:
-            weight, made = list(node.input(1).get_shape()), list(node.output(0).get_shape())
-            if node.get_type_name() == "MatMul":
-                count = math.prod(made) * list(node.input(0).get_shape())[-1]
-            elif "Backprop" in node.get_type_name():
-                count = math.prod(weight) * math.prod(list(node.input(0).get_shape())[2:])
-            else:
-                count = math.prod(weight) * math.prod(made[2:])
-            macs[node.get_friendly_name()] = count
+    macs = {node.get_friendly_name(): _product(node).macs for node in _products(network)}
     integer = 0
     compiled = _compile(ov.Core(), network, options)
     for node in compiled.get_runtime_model().get_ops():
@@ -144,6 +149,71 @@ def executed_macs(path: Path, options: Mapping[str, str]) -> Executed:
             integer += sum(macs.get(name, 0) for name in names)
     note = "on ARM, OpenVINO runs this INT8 model in float, not in integers" if _is_arm() and not integer else ""
     return Executed(sum(macs.values()), integer, note)
+
+
+_FREE = (
+    "Constant", "Convert", "Parameter", "Reshape", "Result", "Squeeze", "Unsqueeze",
+    "Add", "Relu", "Clamp", "Multiply", "Subtract",
+)  # fmt: skip
+"""What moves nothing, and what the CPU plug-in puts into the operator before it (biases, activations, scales)."""
+
+
+def work(path: Path) -> list[Work]:
+    """The operators of the model in the file; those that the CPU plug-in fuses into others are left out."""
+    import math
+
+    try:
+        network = _runtime().Core().read_model(str(path))
+    except RuntimeError as error:
+        raise ArtifactError(f"OpenVINO cannot read {path.name}: {_reason(error)}") from error
+    found = []
+    for node in network.get_ops():
+        if node.get_type_name() in _PRODUCTS:
+            found.append(_product(node))
+        elif node.get_type_name() not in _FREE and not _is_constant(node):
+            sizes = [math.prod(one.get_shape()) for one in node.inputs() if len(one.get_shape()) > 1]
+            found.append(Work("other", 0, 0, sum(sizes), math.prod(node.output(0).get_shape())))
+    return found
+
+
+def _products(network: Any) -> list[Any]:
+    return [node for node in network.get_ops() if node.get_type_name() in _PRODUCTS]
+
+
+def _product(node: Any) -> Work:
+    """A layer that multiplies; the weights of grouped convolutions have one dimension more, the groups."""
+    import math
+
+    kind, given = node.get_type_name(), list(node.input(0).get_shape())
+    weight, made = list(node.input(1).get_shape()), list(node.output(0).get_shape())
+    constant = _is_constant(node.input(1).get_source_output().get_node())
+    weights = math.prod(weight) if constant else 0
+    reads = math.prod(given) + (0 if constant else math.prod(weight))
+    if kind == "MatMul":
+        kernel, macs = "matrix", math.prod(made) * given[-1]
+    elif "Backprop" in kind:
+        kernel, macs = "transposed", math.prod(weight) * math.prod(given[2:])
+    else:
+        groups = weight[0] if kind == "GroupConvolution" else 1
+        kernel, macs = convolution(groups, given[1], weight[-2:]), math.prod(weight) * math.prod(made[2:])
+    return Work(
+        kernel, macs, weights, reads, math.prod(made), _is_integer(node.input(1).get_source_output().get_node())
+    )
+
+
+def _is_constant(node: Any) -> bool:
+    """Whether a node is known at load time; shapes are, because the graphs have static ones."""
+    if node.get_type_name() in ("Constant", "ShapeOf"):
+        return True
+    sources = [one.get_source_output().get_node() for one in node.inputs()]
+    return bool(sources) and all(_is_constant(source) for source in sources)
+
+
+def _is_integer(node: Any) -> bool:
+    """Whether weights lie in the file as 8-bit integers."""
+    while node.get_type_name() != "Constant" and node.get_input_size():
+        node = node.input(0).get_source_output().get_node()
+    return node.get_type_name() == "Constant" and str(node.get_element_type().get_type_name()) in ("i8", "u8")
 
 
 def _compile(core: Any, model: Any, config: Mapping[str, str | int]) -> Any:

@@ -24,7 +24,7 @@ def show(summary: Summary) -> None:
         kind = "synthetic pictures" if session.synthetic else "pictures"
         data = f", masks over {session.images} {kind} ({session.data})"
     table = _output.Table(
-        "", "MB>", "mIoU>", "loss>", "connectivity>", "flipped>", "median ms>", "p90 ms>", "FPS>", "against baseline", "",
+        "", "MB>", "executes", "mIoU>", "loss>", "connectivity>", "flipped>", "median ms>", "p90 ms>", "FPS>", "against baseline", "",
         title=f"{about.get('board') or about.get('cpu')}, {about.get('cores')} cores ({session.device}){data}"
         f"{', emulated: no times' if session.emulated else ''}",
     )  # fmt: skip
@@ -52,13 +52,14 @@ def _remarks(summary: Summary) -> list[tuple[str, str, str]]:
 def _cells(row: Row) -> list[str]:
     size = f"{row.variant.size_bytes / 1e6:.2f}"
     if row.failure is not None and row.latency is None:
-        return [size, *["-"] * 8, row.failure.reason]
+        return [size, *["-"] * 9, row.failure.reason]
     scores, agreement, latency = row.scores, row.agreement, row.latency
     labels = ", ".join(row.shown_labels)
     if row.failure is not None:
         labels = row.failure.reason
     return [
         size,
+        row.executed or "-",
         "-" if scores is None else f"{scores.miou:.4f}",
         "-" if row.miou_loss is None else f"{100 * row.miou_loss.value:+.2f}".replace("-0.00", "+0.00"),
         "-" if scores is None or scores.connectivity is None else f"{scores.connectivity:.4f}",
@@ -107,3 +108,31 @@ def progress() -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
         yield lambda what, share: bar.update(task, completed=share, description=what)
+
+
+class Bars:
+    """A bar a device on stderr, on a terminal only."""
+
+    def __enter__(self) -> Bars:
+        self._tasks: dict[str, int] = {}
+        self._progress = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, device: str, what: str, share: float) -> None:
+        """Called from the threads of the sessions; rich locks."""
+        if self._progress is None:
+            return
+        if device not in self._tasks:
+            self._tasks[device] = self._progress.add_task(device, total=1.0)
+            self._progress.start()
+        self._progress.update(self._tasks[device], completed=share, description=f"{device}: {what}")  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgeseg.cli import _output
+from edgeseg.cli import _bench_table, _output
 from edgeseg.core import plugins
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def measure(request: BenchRequest, arguments: argparse.Namespace) -> Iterator[Be
     """Wait for phones and hand on the result of each."""
     from edgeseg.flows.bench.phones import Door, Host, bench_phones
 
-    with _Bars() as bars:
+    with _bench_table.Bars() as bars:
         host = Host(
             invite=_invite,
             arrived=lambda phone: _output.note(f"{phone} begins"),
@@ -62,31 +62,3 @@ def _invite(invitation: Invitation, left_out: tuple[str, ...]) -> None:
 
 def _failed(phone: str, error: EdgesegError) -> None:
     _output.complain(f"{phone}: {error.message}", error.hint)
-
-
-class _Bars:
-    """A bar a phone on stderr, on a terminal only."""
-
-    def __enter__(self) -> _Bars:
-        self._tasks: dict[str, int] = {}
-        self._progress = None
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def show(self, phone: str, what: str, share: float) -> None:
-        """Called from the threads of the sessions; rich locks."""
-        if self._progress is None:
-            return
-        if phone not in self._tasks:
-            self._tasks[phone] = self._progress.add_task(phone, total=1.0)
-            self._progress.start()
-        self._progress.update(self._tasks[phone], completed=share, description=f"{phone}: {what}")  # type: ignore[arg-type]

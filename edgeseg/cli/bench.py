@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeseg.cli import _bench_table, _flags, _output, _phones
+from edgeseg.cli import _bench_table, _flags, _forecast, _output, _phones
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 
 if TYPE_CHECKING:
@@ -39,7 +39,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The flags of ``edgeseg bench``."""
     add = parser.add_argument
     add("artifacts", nargs="*", type=Path, metavar="ARTIFACT", help="folders of artifacts (default: all in exports/)")
-    add("--device", type=_flags.names, metavar="NAMES", help="where to measure, comma-separated (default: cpu)")
+    add(
+        "--device",
+        type=_flags.names,
+        metavar="NAMES",
+        help="where to measure, comma-separated; boards at once (default: cpu)",
+    )
     add("--threads", type=counts, metavar="N,…", help="CPU threads; each artifact is measured with each (default: 1)")
     add("--budget", type=seconds, metavar="TIME", help="time for the timed rounds (default: 60s)")
     add("--baseline", metavar="ARTIFACT", help="what the others are compared with (default: onnx-fp32, or the first)")
@@ -50,6 +55,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     add(
         "--self-test", type=int, nargs="?", const=5, metavar="RUNS",
         help="measure one artifact against itself and against twins slowed by 5 and 20 %%, so many times (default: 5)",
+    )  # fmt: skip
+    add(
+        "--forecast", action="store_true",
+        help="with --device pi: estimate the latency on Pi 3, 4 and 5 from the artifact's graph; nothing is measured or kept",
     )  # fmt: skip
     add("--timeout", type=seconds, default=60.0, metavar="TIME", help="patience with a silent worker (default: 60s)")
     add("--out", type=Path, metavar="DIR", help="where results go (default: bench/results)")
@@ -62,22 +71,24 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """``edgeseg bench``."""
+    if arguments.forecast:
+        return _forecast.run(_requests(arguments), arguments)
     if arguments.self_test:
         return _self_test(arguments)
     code, documents = 0, []
     requests = _requests(arguments)
-    for request in requests:
+    for group in _groups(requests):
         interrupted = False
-        try:
-            for result in _measured(request, arguments):
-                documents.append(result)
-                code = _shown(result, arguments) or code
-                interrupted |= result.interrupted
-        except DeviceUnreachable as error:
-            if len(requests) == 1:
-                raise
-            _output.complain(error.message, error.hint)  # the other devices are measured all the same
-            code = error.exit_code
+        for one in _measured(group, arguments):
+            if isinstance(one, EdgesegError):
+                if len(requests) == 1:
+                    raise one
+                _output.complain(one.message, one.hint)  # the other devices are measured all the same
+                code = one.exit_code
+                continue
+            documents.append(one)
+            code = _shown(one, arguments) or code
+            interrupted |= one.interrupted
         if interrupted:
             code = 130
             break
@@ -102,16 +113,50 @@ def _shown(result: BenchResult, arguments: argparse.Namespace) -> int:
     return code
 
 
-def _measured(request: BenchRequest, arguments: argparse.Namespace) -> Iterator[BenchResult]:
-    """One result; of a device that comes by itself, one for each that came."""
+def _groups(requests: list[BenchRequest]) -> list[list[BenchRequest]]:
+    """Those of one group are measured at once."""
+    from edgeseg.flows.bench.several import groups
+
+    return groups(requests) if len(requests) > 1 else [requests]
+
+
+def _measured(group: list[BenchRequest], arguments: argparse.Namespace) -> Iterator[BenchResult | EdgesegError]:
+    """One result a device; of one that comes by itself, one for each that came; an error for one that does not answer."""
     from edgeseg import devices
     from edgeseg.flows.bench.session import bench
 
-    if devices.arrives(request.device):
-        yield from _phones.measure(request, arguments)
+    if len(group) > 1:
+        yield from _at_once(group)
         return
-    with _bench_table.progress() as progress:
-        yield bench(request, progress=progress)
+    (request,) = group
+    try:
+        if devices.arrives(request.device):
+            yield from _phones.measure(request, arguments)
+            return
+        with _bench_table.progress() as progress:
+            yield bench(request, progress=progress)
+    except DeviceUnreachable as error:
+        yield error
+
+
+def _at_once(group: list[BenchRequest]) -> Iterator[BenchResult | EdgesegError]:
+    """The results of several boards, each when it is there, and the errors of those that cannot be measured."""
+    from edgeseg.flows.bench.several import bench_at_once
+
+    silent = interrupted = False
+    with _bench_table.Bars() as bars:
+        for outcome in bench_at_once(group, say=_output.note, progress=bars.show):
+            if outcome.result is not None:
+                interrupted |= outcome.result.interrupted
+                yield outcome.result
+            elif isinstance(outcome.error, EdgesegError):
+                yield outcome.error
+            elif outcome.error is not None:
+                raise outcome.error
+            else:
+                silent = True
+    if silent and not interrupted:
+        raise KeyboardInterrupt
 
 
 _WHY = {

@@ -13,7 +13,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--install",
         metavar="NAME",
         help="make the separate environment of a tool that pins other packages, e.g. paddle; or fetch the runtimes of "
-        "the page for phones: browser",
+        "the page for phones: browser; or make the stand-in of a Pi: pi-emulated, pi-emulated:trixie",
     )
 
 

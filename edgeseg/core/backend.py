@@ -6,7 +6,7 @@ deployed, inside the worker, so their module is importable on Python 3.9 with nu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -59,6 +59,38 @@ class Executed:
         return self.integer_macs / self.macs if self.macs else 0.0
 
 
+KERNELS = ("dense", "pointwise", "depthwise", "transposed", "matrix", "other")
+"""Kinds of kernels that a processor is more or less good at; `other` moves data and multiplies nothing."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one operator of an artifact asks of a processor, whichever that is.
+
+    Attributes:
+        kernel: One of `KERNELS`.
+        macs: Multiply-accumulates.
+        weights: Numbers in its weights.
+        reads: Numbers that it reads of other operators, or of the input.
+        writes: Numbers that it writes.
+        integer: Whether the file has it in 8-bit integers.
+    """
+
+    kernel: str
+    macs: int
+    weights: int
+    reads: int
+    writes: int
+    integer: bool = False
+
+
+def convolution(groups: int, channels: int, kernel: Sequence[int]) -> str:
+    """The kernel of a convolution with `channels` input channels and a window of `kernel`."""
+    if groups > 1 and groups == channels:
+        return "depthwise"
+    return "pointwise" if all(size == 1 for size in kernel) else "dense"
+
+
 _QUANTISING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv"}
 
 
@@ -77,11 +109,30 @@ def expect_quantised(model: Any) -> None:
 
 
 class Session(Protocol):
-    """A loaded model. One thread uses it at a time."""
+    """A loaded model. One thread uses it at a time.
+
+    The three steps of a run are apart, because `execute` alone is what the runtimes' own tools time, and what a program
+    pays that writes its pictures where the runtime reads them.
+    """
+
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """Hand over the inputs, name to array, with shapes and layouts as the spec says; they must not change until
+        `execute` has returned."""
+        ...
+
+    def execute(self) -> None:
+        """Infer once with what was fed last."""
+        ...
+
+    def fetch(self) -> dict[str, Array]:
+        """The outputs of the last `execute`, name to array; the next one does not overwrite them."""
+        ...
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Infer once: input name to array in, output name to array out, shapes and layouts as the spec says."""
-        ...
+        """All three steps."""
+        self.feed(feeds)
+        self.execute()
+        return self.fetch()
 
     def close(self) -> None:
         """Give back what the runtime holds."""
@@ -121,4 +172,12 @@ class Backend(Protocol):
 
     def executed(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
         """Ask the runtime in which precision it multiplies, on this machine."""
+        ...
+
+    def work(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> list[Work]:
+        """The operators of a file, without those that cost nothing, for a forecast of the time that they take elsewhere.
+
+        Raises:
+            ArtifactError: The file cannot be read.
+        """
         ...

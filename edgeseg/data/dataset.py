@@ -103,9 +103,9 @@ class Dataset:
             )
         return Sample(pair.name, image, self.coding.decode(codes, self.classes, pair.mask))
 
-    def stream(self) -> Iterator[Sample]:
-        """All samples in order, decoded ahead in threads, a bounded few at a time."""
-        return ahead(self.read, range(len(self.pairs)))
+    def stream(self, first: int = 0) -> Iterator[Sample]:
+        """All samples in order, from number `first` on, decoded ahead in threads, a bounded few at a time."""
+        return ahead(self.read, range(first, len(self.pairs)))
 
     def head(self, count: int) -> Dataset:
         """The first `count` samples spread evenly over the set, so that one scene does not stand for all."""

@@ -34,8 +34,19 @@ class Predictor:
 
     def infer(self, tensor: Array) -> Array:
         """The network's output for one input; recurrent states start at zero, pictures do not know each other."""
-        feeds = {self.spec.input_name: tensor, **self._states}
-        return self._session.run(feeds)[self.spec.output_name]
+        return self._session.run({self.spec.input_name: tensor, **self._states})[self.spec.output_name]
+
+    def feed(self, tensor: Array) -> None:
+        """First step of `infer`, see `edgeseg.core.backend.Session.feed`."""
+        self._session.feed({self.spec.input_name: tensor, **self._states})
+
+    def execute(self) -> None:
+        """Second step of `infer`: the network alone."""
+        self._session.execute()
+
+    def fetch(self) -> Array:
+        """Third step of `infer`: the network's output."""
+        return self._session.fetch()[self.spec.output_name]
 
     def finish(self, output: Array, height: int, width: int) -> Array:
         """The network's output → [height, width] uint8 class indices; safe to call from several threads."""

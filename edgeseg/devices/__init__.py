@@ -21,12 +21,7 @@ def load(name: str, settings: Settings = Settings()) -> Device:
     Raises:
         EdgesegError: There is none; the known ones are listed. Or it is one that comes by itself.
     """
-    plugin, _, detail = name.partition(":")
-    own = _definitions.read()
-    if plugin not in names():
-        if name not in own:
-            raise unknown("device", name, {*names(), *own})
-        plugin, _, detail = own[name].partition(":")
+    plugin, detail = _resolve(name)
     if arrives(plugin):
         raise EdgesegError(
             f"{name} is no device to go to: phones come by themselves", f"edgeseg bench --device {plugin}"
@@ -37,6 +32,18 @@ def load(name: str, settings: Settings = Settings()) -> Device:
     return device
 
 
+def lane(name: str, settings: Settings = Settings()) -> str:
+    """Devices of different lanes can be measured at once, those of one lane one after another; empty: nothing may run
+    beside it, because it is this machine.
+
+    Raises:
+        EdgesegError: There is no such device.
+    """
+    plugin, detail = _resolve(name)
+    find = getattr(plugins.load(PACKAGE, plugin), "lane", None)
+    return str(find(detail, settings)) if find else ""
+
+
 def arrives(name: str) -> bool:
     """Whether devices of that name come by themselves, one or several, to a `Reception`."""
     return name in names() and hasattr(plugins.load(PACKAGE, name), "RECEPTION")
@@ -45,3 +52,14 @@ def arrives(name: str) -> bool:
 def names() -> list[str]:
     """All devices."""
     return plugins.names(PACKAGE)
+
+
+def _resolve(name: str) -> tuple[str, str]:
+    """The plug-in that a name means, and what stands behind the colon."""
+    plugin, _, detail = name.partition(":")
+    if plugin not in names():
+        own = _definitions.read()
+        if name not in own:
+            raise unknown("device", name, {*names(), *own})
+        plugin, _, detail = own[name].partition(":")
+    return plugin, detail

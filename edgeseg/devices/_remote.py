@@ -68,6 +68,14 @@ exit 0
 """
 
 
+_MARKS = r"""
+for file in /etc/machine-id /sys/firmware/devicetree/base/serial-number; do
+  [ -s "$file" ] && printf '%s %s\n' "$file" "$(tr -d '\000' < "$file")"
+done
+exit 0
+"""
+
+
 class RemoteWorker(ChannelWorker):
     """A worker behind ssh."""
 
@@ -137,6 +145,7 @@ class RemoteDevice:
         self._provision: Provision | None = None
         self._store: Store | None = None
         self._governor: Governor | None = None
+        self._interrupted = False
 
     @property
     def pushed(self) -> Mapping[str, int]:
@@ -148,16 +157,34 @@ class RemoteDevice:
         try:
             self._set_up()
         except DeviceUnreachable as error:
-            hinted = error.hint != EdgesegError.usual_hint
-            raise DeviceUnreachable(error.message, error.hint if hinted else self._ways_on) from error
+            raise self._hinted(error) from error
         worker = self._start((), (), timeout_s=120)
         worker.close()
         return worker.hello
+
+    def marks(self) -> frozenset[str]:
+        """What tells this machine from others, by whatever name it is called: host key, machine id, serial number.
+
+        Raises:
+            DeviceUnreachable: It does not answer.
+        """
+        try:
+            told = self._ssh.run(_MARKS, timeout_s=30).stdout.splitlines()
+        except DeviceUnreachable as error:
+            raise self._hinted(error) from error
+        return frozenset(line for line in (self._ssh.host_key, *told) if line.strip())
+
+    def interrupt(self) -> None:
+        """Called from another thread: what runs there is cut off, and nothing is started any more."""
+        self._interrupted = True
+        self._ssh.cut()
 
     def start(self, items: Sequence[tuple[Item, Path]], frames: Sequence[Array], *, timeout_s: float) -> RemoteWorker:
         """See `edgeseg.core.device.Device.start`."""
         until = time.monotonic() + PATIENCE_S
         while True:
+            if self._interrupted:
+                raise KeyboardInterrupt
             try:
                 self._set_up()
                 return self._start(items, frames, timeout_s=timeout_s)
@@ -188,6 +215,11 @@ class RemoteDevice:
             self._settings.say(f"{self._ssh.address}: pushed {', '.join(sent) or 'nothing'}")
             self._store = self._provision = None
         self._ssh.close()
+
+    def _hinted(self, error: DeviceUnreachable) -> DeviceUnreachable:
+        """The error with the ways on, unless it has a hint of its own."""
+        hinted = error.hint != EdgesegError.usual_hint
+        return DeviceUnreachable(error.message, error.hint if hinted else self._ways_on)
 
     def _set_up(self) -> tuple[Provision, Store]:
         if self._provision is None or self._store is None:

@@ -22,7 +22,9 @@ from edgeseg.core.errors import DeviceUnreachable, MissingDependency
 from edgeseg.core.process import signal_name
 from edgeseg.devices import _standin_board
 
-SUITE = "bookworm"
+SUITES = ("bookworm", "trixie")
+"""Debian's releases that Pi OS is made of, the usual one first: Python 3.11 with glibc 2.36, and 3.13 with 2.41."""
+SUITE = SUITES[0]
 PACKAGES = (
     "base-files", "bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip", "libc-bin", "libstdc++6",
     "mawk",
@@ -67,9 +69,14 @@ wait
 """
 
 
-def place() -> Path:
+def install_command(suite: str = SUITE) -> str:
+    """What a user types to get it."""
+    return INSTALL_COMMAND if suite == SUITE else f"{INSTALL_COMMAND}:{suite}"
+
+
+def place(suite: str = SUITE) -> Path:
     """Where it is, or would be."""
-    text = "\n".join([SUITE, *PACKAGES, _ACCOUNTS, _SHADOW, _GROUP, _VCGENCMD])
+    text = "\n".join([suite, *PACKAGES, _ACCOUNTS, _SHADOW, _GROUP, _VCGENCMD])
     return environments.cache_root() / "stand-ins" / f"pi-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -79,13 +86,17 @@ def missing() -> list[str]:
     return [package for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None]
 
 
-def install(say: Callable[[str], None]) -> Path:
+def install(say: Callable[[str], None], suite: str = SUITE) -> Path:
     """Make the folder, unless it is there already.
+
+    Args:
+        say: Told what takes long.
+        suite: One of `SUITES`.
 
     Raises:
         MissingDependency: We are not root, tools are missing, or Debian's packages cannot be fetched.
     """
-    target = place()
+    target = place(suite)
     if target.is_dir():
         say(f"pi-emulated: already in {target}")
         return target
@@ -94,15 +105,15 @@ def install(say: Callable[[str], None]) -> Path:
         raise MissingDependency(
             f"the stand-in of a Pi needs {', '.join(lacking)}", f"sudo apt install {' '.join(lacking)}"
         )
-    say(f"pi-emulated: Debian {SUITE} for arm64 in {target} (250 MB)")
+    say(f"pi-emulated: Debian {suite} for arm64 in {target} (250 MB)")
     with atomic.folder(target) as folder:
         root = folder / "root"
         command = ["mmdebstrap", "--quiet", "--arch=arm64", "--variant=extract", f"--include={','.join(PACKAGES)}"]
-        done = process.run([*command, SUITE, str(root)], timeout_s=BUILD_S)
+        done = process.run([*command, suite, str(root)], timeout_s=BUILD_S)
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if line.startswith(("E:", "mmdebstrap:"))]
             raise MissingDependency(
-                f"Debian {SUITE} for arm64 cannot be fetched: {(errors or [done.last_words])[-1]}",
+                f"Debian {suite} for arm64 cannot be fetched: {(errors or [done.last_words])[-1]}",
                 "it needs internet, and: sudo apt install debian-archive-keyring",
             )
         _finish(folder, root)
@@ -135,6 +146,7 @@ class StandIn:
 
     Args:
         core: ``a53``, ``a72`` or ``a76``.
+        suite: One of `SUITES`.
         extra: Shell commands that change its root folder before it starts, for tests; they see ``$root``.
 
     Raises:
@@ -142,10 +154,10 @@ class StandIn:
         DeviceUnreachable: It does not start, or is in use.
     """
 
-    def __init__(self, core: str, *, extra: str = "") -> None:
-        source = place()
+    def __init__(self, core: str, *, suite: str = SUITE, extra: str = "") -> None:
+        source = place(suite)
         if not source.is_dir():
-            raise MissingDependency("the stand-in of a Pi is not installed", INSTALL_COMMAND)
+            raise MissingDependency(f"the stand-in of a Pi ({suite}) is not installed", install_command(suite))
         _check_root()
         _enable_binfmt()
         self.root = source / "root"

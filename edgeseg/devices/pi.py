@@ -50,10 +50,22 @@ class HerePi(CpuDevice):
 
 def device(name: str, detail: str, settings: Settings) -> RemoteDevice | HerePi:
     """The Pi that is meant; see the module."""
+    address = _address(settings)
+    return HerePi(settings) if address is None else RemoteDevice(name, address, settings, ways_on=WAYS_ON)
+
+
+def lane(detail: str, settings: Settings) -> str:
+    """See `edgeseg.devices.lane`."""
+    address = _address(settings)
+    return "" if address is None else str(address)
+
+
+def _address(settings: Settings) -> Address | None:
+    """Where the Pi is; None: here."""
     where = settings.host or _definitions.read().get("pi", "")
     if not where and "Raspberry Pi" in probe.board():
-        return HerePi(settings)
-    return RemoteDevice(name, Address.parse(where or DEFAULT), settings, ways_on=WAYS_ON)
+        return None
+    return Address.parse(where or DEFAULT)
 
 
 def _shell(script: str, arguments: Sequence[str]) -> Channel:

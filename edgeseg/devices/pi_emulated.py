@@ -1,6 +1,7 @@
 """A stand-in for a Raspberry Pi on this machine: the masks of the real Arm kernels, and nothing about speed.
 
-``pi-emulated`` is a Pi 4; ``pi-emulated:a53``, ``:a72`` and ``:a76`` are a Pi 3, 4 and 5.
+``pi-emulated`` is a Pi 4; ``pi-emulated:a53``, ``:a72`` and ``:a76`` are a Pi 3, 4 and 5. Its system is Debian Bookworm;
+``pi-emulated:trixie`` has Trixie, and ``pi-emulated:a76-trixie`` is a Pi 5 with that.
 """
 
 from __future__ import annotations
@@ -21,9 +22,27 @@ INSTALL_COMMAND = _standin.INSTALL_COMMAND
 install = _standin.install
 
 
-def installed() -> Path | None:
+def installed(suite: str = _standin.SUITE) -> Path | None:
     """Its folder; None if `install` has not made it."""
-    return _standin.place() if _standin.place().is_dir() else None
+    place = _standin.place(suite)
+    return place if place.is_dir() else None
+
+
+def which(detail: str) -> tuple[str, str]:
+    """Core and system that a name asks for: ``a76``, ``trixie`` or both with a hyphen between.
+
+    Raises:
+        EdgesegError: There is no such core or system.
+    """
+    core, suite = DEFAULT_CORE, _standin.SUITE
+    for word in filter(None, detail.split("-")):
+        if word in MODELS:
+            core = word
+        elif word in _standin.SUITES:
+            suite = word
+        else:
+            raise unknown("core or system of the stand-in", word, [*MODELS, *_standin.SUITES])
+    return core, suite
 
 
 class EmulatedPi(RemoteDevice):
@@ -55,13 +74,16 @@ def device(name: str, detail: str, settings: Settings) -> EmulatedPi:
 
     Args:
         name: As the user calls it.
-        detail: The core type.
+        detail: Its core and its system, see `which`.
         settings: What the user asked.
 
     Raises:
         MissingDependency: It is not installed.
     """
-    core = detail or DEFAULT_CORE
-    if core not in MODELS:
-        raise unknown("core of the stand-in", core, MODELS)
-    return EmulatedPi(name, settings, StandIn(core))
+    core, suite = which(detail)
+    return EmulatedPi(name, settings, StandIn(core, suite=suite))
+
+
+def lane(detail: str, settings: Settings) -> str:
+    """See `edgeseg.devices.lane`: stand-ins share their files and this machine, so one runs after another."""
+    return _standin.__name__

@@ -18,8 +18,17 @@ def device(name: str, detail: str, settings: Settings) -> RemoteDevice:
         detail: ``//user@host[:port]``.
         settings: `Settings.host` wins over `detail`.
     """
+    address = _address(detail, settings)
+    return RemoteDevice(name, address, settings, ways_on=WAYS_ON.format(target=address.target))
+
+
+def lane(detail: str, settings: Settings) -> str:
+    """See `edgeseg.devices.lane`."""
+    return str(_address(detail, settings))
+
+
+def _address(detail: str, settings: Settings) -> Address:
     where = settings.host or detail
     if not where.strip("/"):
         raise EdgesegError("--device ssh says not where", "--device ssh://user@host, or --host user@host")
-    address = Address.parse(where)
-    return RemoteDevice(name, address, settings, ways_on=WAYS_ON.format(target=address.target))
+    return Address.parse(where)

@@ -79,8 +79,9 @@ def install(name: str, *, say: Callable[[str], None]) -> str:
         EdgesegError: Nothing of that name can be installed, or the installation failed.
     """
     known = installable()
-    if name == STAND_IN:
-        return str(pi_emulated.install(say))
+    plugin, _, detail = name.partition(":")
+    if plugin == STAND_IN:
+        return str(pi_emulated.install(say, pi_emulated.which(detail)[1]))
     if name not in known:
         raise unknown("thing to install", name, {*known, STAND_IN})
     wanted = known[name]

@@ -133,20 +133,25 @@ def _miou_bounds(line: Line) -> tuple[float | None, float | None]:
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("artifact", "", "text"),
     ("threads", "CPU threads of the runtime", "number"),
-    ("MB", "size of the model's files", "number"),
-    ("executed", "the precision that the runtime says it computes in; – where it does not say", "text"),
+    ("median ms", "the network alone, with its 95 % bootstrap interval over rounds", "number"),
+    ("against baseline", "ratio of latencies, paired by rounds, with its 95 % interval", "number"),
     ("mIoU", "dataset mIoU against the ground truth, with its 95 % bootstrap interval over the pictures", "number"),
     (
         "loss",
         "mIoU that was lost against the reference, in points of 100, with its 95 % interval, paired by pictures",
         "number",
     ),
-    ("boundary", "boundary IoU", "number"),
     ("connectivity", "connectivity of the masks' pieces", "number"),
     ("flipped", "pixels with another class than in the reference's masks", "number"),
-    ("median ms", "the network alone, with its 95 % bootstrap interval over rounds", "number"),
+    (
+        "executes",
+        "the precision that the runtime says it computes in; of INT8 the share of the multiply-accumulates in integers",
+        "text",
+    ),
+    ("MB", "size of the model's files", "number"),
+    ("remarks", "", "words"),
+    ("boundary", "boundary IoU", "number"),
     ("p90 ms", "nine of ten runs are at least so fast", "number"),
-    ("against baseline", "ratio of latencies, paired by rounds, with its 95 % interval", "number"),
     ("before + behind ms", "median of pre-processing + median of post-processing", "number"),
     (
         "start + first ms",
@@ -154,7 +159,6 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
         "number",
     ),
     ("peak MB", "peak resident memory of a process with this artifact alone", "number"),
-    ("remarks", "", "text"),
 )
 
 
@@ -210,28 +214,28 @@ def _row(section: Section, line: Line) -> str:
     cells = [
         (line.artifact, f'<th scope="row">{name}</th>'),
         (line.threads, str(line.threads)),
-        (line.size_bytes, f"{line.size_bytes / 1e6:.2f}"),
-        (line.executed, html.escape(line.executed) or "–"),
+        (line.median_ms, _with_interval(line.median_ms, line.median_low_ms, line.median_high_ms, 2)),
+        (1.0 if line.verdict == "baseline" else line.ratio, ratio),
         (line.miou, _with_interval(line.miou, line.miou_low, line.miou_high, 4)),
         (line.miou_loss, _loss(line)),
-        (line.boundary_iou, _number(line.boundary_iou, 4)),
         (line.connectivity, _number(line.connectivity, 4)),
         (line.flipped_share, "–" if line.flipped_share is None else f"{100 * line.flipped_share:.3f} %"),
-        (line.median_ms, _with_interval(line.median_ms, line.median_low_ms, line.median_high_ms, 2)),
+        (line.executed, html.escape(line.executed) or "–"),
+        (line.size_bytes, f"{line.size_bytes / 1e6:.2f}"),
+        (line.failure or line.labels, html.escape(line.failure or line.labels)),
+        (line.boundary_iou, _number(line.boundary_iou, 4)),
         (line.p90_ms, _with_interval(line.p90_ms, line.p90_low_ms, line.p90_high_ms, 2)),
-        (1.0 if line.verdict == "baseline" else line.ratio, ratio),
         (_sum(line.prepare_ms, line.finish_ms), f"{_number(line.prepare_ms, 1)} + {_number(line.finish_ms, 1)}"),
         (_sum(line.import_ms, line.load_ms, line.first_ms), f"{_number(_sum(line.import_ms, line.load_ms), 0)} + {_number(line.first_ms, 0)}"),
         (line.peak_bytes, "–" if line.peak_bytes is None else f"{line.peak_bytes / 1e6:.0f}"),
-        (line.failure or line.labels, html.escape(line.failure or line.labels)),
     ]  # fmt: skip
     out = []
-    for value, cell in cells:
+    for (value, cell), (_, _, kind) in zip(cells, _COLUMNS, strict=True):
         key = "" if value is None else html.escape(str(value), quote=True)
         out.append(
             cell.replace("<th ", f'<th data-value="{key}" ', 1)
             if cell.startswith("<th ")
-            else f'<td data-value="{key}">{cell}</td>'
+            else f'<td data-kind="{kind}" data-value="{key}">{cell}</td>'
         )
     return f'<tr data-variant="{html.escape(line.variant, quote=True)}">{"".join(out)}</tr>'
 

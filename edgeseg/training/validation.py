@@ -8,24 +8,32 @@ import torch
 from torch import nn
 
 from edgeseg.core.arrays import Array
+from edgeseg.core.backend import Session
 from edgeseg.core.spec import ModelSpec
 from edgeseg.data.dataset import Dataset
 from edgeseg.data.predictor import Predictor
 from edgeseg.metrics.quality import Quality, QualityScores, measure
 
 
-class TorchSession:
+class TorchSession(Session):
     """A torch module as a `Session`."""
 
     def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
         self._network = network
         self._spec = spec
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """One ``[1, 3, H, W]`` float32 input to ``[1, C, H, W]`` float32 logits."""
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """One ``[1, 3, H, W]`` float32 input."""
+        self._image = torch.from_numpy(feeds[self._spec.input_name]).contiguous(memory_format=torch.channels_last)
+
+    def execute(self) -> None:
+        """Infer once."""
         with torch.inference_mode():
-            image = torch.from_numpy(feeds[self._spec.input_name]).contiguous(memory_format=torch.channels_last)
-            return {self._spec.output_name: self._network(image).contiguous().numpy()}
+            self._logits = self._network(self._image).contiguous()
+
+    def fetch(self) -> dict[str, Array]:
+        """``[1, C, H, W]`` float32 logits."""
+        return {self._spec.output_name: self._logits.numpy()}
 
     def close(self) -> None:
         """Nothing is held."""

@@ -76,6 +76,9 @@ class Ssh:
         config: A configuration file instead of the user's own.
         trust_new_host: Accept and remember the key of a host that is not known yet.
         say: Told which key was accepted.
+
+    Attributes:
+        host_key: Kind and fingerprint of the key that the machine showed; empty before the first connection.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Ssh:
         self.address = address
         self._config, self._trust, self._say = config, trust_new_host, say
         self._folder: Path | None = None
+        self.host_key = ""
 
     def connect(self) -> None:
         """Make the connection, or find that it is there.
@@ -105,16 +109,20 @@ class Ssh:
             return
         log = self._folder / "log"
         log.unlink(missing_ok=True)
-        # The log goes to a file, because the connection stays in the background and would keep our pipe open.
+        # What it says goes to files, because the connection stays in the background and would keep our pipes open; so
+        # would the one to a jump host, whose complaints (and host key) come on the error output.
         command = ["ssh", "-v", "-E", str(log), "-f", "-N", *self._options(quiet=False), "--", self.address.target]
+        aside = ["sh", "-c", 'exec "$@" >/dev/null 2>"$0"', f"{log}-aside"]
         try:
-            done = process.run(command, timeout_s=CONNECT_S + GRACE_S)
+            done = process.run([*aside, *command], timeout_s=CONNECT_S + GRACE_S)
         except process.Timeout as error:
             raise DeviceUnreachable(f"{self.address} did not answer within {CONNECT_S} s") from error
-        told = log.read_text(errors="replace") if log.exists() else ""
+        told, beside = (
+            path.read_text(errors="replace") if path.exists() else "" for path in (log, Path(f"{log}-aside"))
+        )
         if done.returncode != 0:
-            raise self._refusal(told + done.stderr)
-        key = _host_key(told)
+            raise self._refusal(told + beside)
+        self.host_key = key = _host_key(told)
         if "Permanently added" in told and key:
             self._say(f"the host key of {self.address} was accepted and is known from now on: {key}")
 
@@ -148,6 +156,11 @@ class Ssh:
         """
         self.connect()
         return Channel(self._command(["sh", "-c", script, "sh", *arguments]))
+
+    def cut(self) -> None:
+        """End the connection under everything that runs over it, from another thread; the next command makes a new one."""
+        if self._folder is not None:
+            self._control("exit")
 
     def close(self) -> None:
         """End the connection; safe to call twice."""

@@ -1,7 +1,8 @@
 """A page that visits a server of ours, as the host sees it: orders go out, answers come in.
 
 The host's threads call `send` and `receive`; the server's thread calls the rest. A page that is loaded again stays the
-same visitor and begins a new life: what it had been told is forgotten there, which `receive` says by `Reloaded`.
+same visitor and begins a new life: what it had been told is forgotten there, which `receive` says by `Reloaded` to
+everybody who still counts on an earlier one.
 """
 
 from __future__ import annotations
@@ -51,7 +52,6 @@ class Visitor:
         self._serial = 0
         self._woken = asyncio.Event()
         self._answers: queue.Queue[bytes | None] = queue.Queue()
-        self._seen_life = 1
         self._waved_s: float | None = None
         self._lost = False
         self._interrupted = False
@@ -75,11 +75,15 @@ class Visitor:
         if not self._left:
             self._loop.call_soon_threadsafe(self._append, dict(order), quiet)
 
-    def receive(self, *, timeout_s: float) -> bytes:
+    def receive(self, *, life: int, timeout_s: float) -> bytes:
         """Sleep until an answer is there.
 
+        Args:
+            life: The life of the page in which it was given the order.
+            timeout_s: How long to wait.
+
         Raises:
-            Reloaded: The page began a new life; said once for each.
+            Reloaded: The page has begun another life since.
             VisitorGone: It was closed, and did not come back.
             VisitorSilent: `timeout_s` passed.
             KeyboardInterrupt: `interrupt` was called.
@@ -90,8 +94,7 @@ class Visitor:
                 raise KeyboardInterrupt
             if self._left:
                 raise VisitorGone("the server has ended")
-            if self.life != self._seen_life:
-                self._seen_life = self.life
+            if self.life != life:
                 raise Reloaded("the page was loaded again")
             wait_s = until - time.monotonic()
             if self._waved_s is not None:

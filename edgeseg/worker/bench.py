@@ -107,11 +107,12 @@ class _Ready:
         self._next = 0
 
     def once(self) -> int:
-        """One run of the network on the next frame, in ns."""
-        tensor = self._tensors[self._next % len(self._tensors)]
+        """One run of the network alone on the next frame, in ns; bringing in- and output to and from the runtime is a part
+        of preparing and finishing."""
+        self.predictor.feed(self._tensors[self._next % len(self._tensors)])
         self._next += 1
         started = perf_counter_ns()
-        self.predictor.infer(tensor)
+        self.predictor.execute()
         elapsed = perf_counter_ns() - started
         if self._item.slowdown > 1:
             until = started + int(elapsed * self._item.slowdown)
@@ -130,11 +131,11 @@ class _Ready:
         for index in range(command.around):
             frame = self._frames[(self._next + index) % len(self._frames)]
             started = perf_counter_ns()
-            tensor = self.predictor.prepare(frame)
+            self.predictor.feed(self.predictor.prepare(frame))
             prepared = perf_counter_ns()
-            output = self.predictor.infer(tensor)
+            self.predictor.execute()
             inferred = perf_counter_ns()
-            self.predictor.finish(output, *frame.shape[:2])
+            self.predictor.finish(self.predictor.fetch(), *frame.shape[:2])
             finish.append(perf_counter_ns() - inferred)
             prepare.append(prepared - started)
         return Slice(

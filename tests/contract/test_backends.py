@@ -7,6 +7,7 @@ from edgeseg import backends
 from edgeseg.architectures import pphumanseg_lite
 from edgeseg.backends import onnx as onnx_backend
 from edgeseg.core import plugins
+from edgeseg.core.backend import KERNELS
 from edgeseg.core.errors import EdgesegError, GraphError
 from edgeseg.data.predictor import Predictor
 from edgeseg.flows.making import PLAIN
@@ -169,3 +170,32 @@ def test_fp32_is_not_called_integers(backend, precision, network, tmp_path):
 def test_names_are_file_names():
     assert [backends.load(name).name for name in ALL] == ALL
     assert "null" not in backends.names()
+
+
+@pairs([(name, precision) for name in ALL if name != "null" for precision in ("fp32", "int8")])
+def test_the_work_is_counted_by_kernel(backend, precision, network, quantised, tmp_path):
+    """What is forecast elsewhere: the same multiplications in every runtime, in integers where the file has them so."""
+    model, spec = network
+    conversion = backend.convert(quantised(backend) if precision == "int8" else model, spec, precision, tmp_path)
+    file = tmp_path / conversion.files[0]
+    work = backend.work(file, conversion.spec, conversion.runtime_options)
+    macs = {kernel: sum(one.macs for one in work if one.kernel == kernel) for kernel in KERNELS}
+    assert sum(macs.values()) == backend.executed(file, conversion.spec, conversion.runtime_options).macs
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    onnx_backend.BACKEND.convert(model, spec, "fp32", reference)
+    plain = onnx_backend.BACKEND.work(reference / "model.onnx", spec, {})
+    for kernel in ("dense", "pointwise", "depthwise"):
+        expected = sum(one.macs for one in plain if one.kernel == kernel)
+        assert expected > 0
+        # The TFLite writer makes a 1x1 convolution of a softmax over two classes.
+        assert macs[kernel] == pytest.approx(expected, rel=0.005 if kernel == "pointwise" else 0), kernel
+    assert macs["other"] == 0
+    multiplying = [one for one in work if one.macs]
+    assert all(one.weights and one.reads and one.writes for one in multiplying)
+    integer = sum(one.macs for one in multiplying if one.integer)
+    assert integer == pytest.approx(sum(macs.values()) if precision == "int8" else 0, rel=0.005)
+    movers = [one for one in work if not one.macs]
+    assert movers
+    assert all(one.writes for one in movers)
+    assert sum(one.writes for one in movers) < 3 * sum(one.writes for one in multiplying), "no shapes, no constants"

@@ -30,16 +30,27 @@ def _skip(reason):
     module.skip("pi_emulated", reason)
 
 
-@pytest.fixture(scope="session")
-def root():
-    """The stand-in's root folder."""
+def _root(suite):
+    """The root folder of a stand-in."""
     if os.geteuid() != 0:
         _skip("the stand-in of a Pi needs root")
     if lacking := _standin.missing():
         _skip(f"apt install {' '.join(lacking)}")
-    if pi_emulated.installed() is None:
-        _skip(f"the stand-in of a Pi is not installed: {pi_emulated.INSTALL_COMMAND}")
-    return pi_emulated.installed() / "root"
+    if pi_emulated.installed(suite) is None:
+        _skip(f"the stand-in of a Pi is not installed: {_standin.install_command(suite)}")
+    return pi_emulated.installed(suite) / "root"
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The root folder of the usual stand-in."""
+    return _root(_standin.SUITE)
+
+
+@pytest.fixture(scope="session")
+def trixie():
+    """The root folder of the one with Debian Trixie, which has other files, so that both can run at once."""
+    return _root("trixie")
 
 
 class Pi:
@@ -50,9 +61,9 @@ class Pi:
         self._inside = stand_in.namespace()
         self.told: list[str] = []
 
-    def device(self, **settings: object) -> RemoteDevice:
+    def device(self, address: Address | None = None, **settings: object) -> RemoteDevice:
         said = Settings(**{"offline": True, "say": self.told.append, **settings})
-        address = Address("127.0.0.1", "pi", self.stand_in.port)
+        address = address or Address("127.0.0.1", "pi", self.stand_in.port)
         return RemoteDevice("pi-emulated", address, said, config=self.stand_in.config, ways_on="the ways on")
 
     def workers(self) -> list[int]:
@@ -68,11 +79,11 @@ class Pi:
 
 @pytest.fixture
 def start(root):
-    """`start("a76", extra="…")`: a stand-in that ends with the test."""
+    """`start("a76", suite="trixie", extra="…")`: a stand-in that ends with the test."""
     running = []
 
-    def begin(core="a72", *, extra=""):
-        running.append(StandIn(core, extra=extra))
+    def begin(core="a72", *, suite=_standin.SUITE, extra=""):
+        running.append(StandIn(core, suite=suite, extra=extra))
         return Pi(running[-1])
 
     yield begin

@@ -157,3 +157,54 @@ def test_self_test_prints_what_it_saw(edgeseg, exported):
     assert "against itself" in done.out
     assert "slowed by 20 %" in done.out
     assert "cried wolf in" in done.err
+
+
+def test_a_forecast_says_so_and_is_kept_nowhere(edgeseg, exported, tmp_path):
+    done = edgeseg("bench", "--device", "pi", "--forecast", "--threads", "1,4")
+    assert done.code == 0, done.err
+    assert "Forecast, not measured" in done.out
+    assert done.out.count(f"~ {NAME}@") == 6
+    assert "public figures" in done.out
+    assert "Cortex-A72 at 1.8 GHz" in done.err
+    assert not (tmp_path / "bench").exists()
+
+    done = edgeseg("bench", FOLDER, "--device", "pi", "--forecast", "--json")
+    document = done.json
+    assert "benches" not in document
+    assert [one["board"] for one in document["forecasts"]] == ["Raspberry Pi 3", "Raspberry Pi 4", "Raspberry Pi 5"]
+    for one in document["forecasts"]:
+        assert one["kind"] == "forecast"
+        assert one["forecast_low_ms"] < one["forecast_ms"] < one["forecast_high_ms"]
+        assert not [key for key in one if key.startswith(("median", "p90", "latency"))], "no name of a measured figure"
+    assert edgeseg("pick", "--device", "pi", "--max-ms", "100000").code == 1, "there is nothing to choose from"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "cpu"], "forecasts are made for Raspberry Pi 3, 4 and 5, not for cpu"),
+        (["--device", "pi,ssh://pi@other"], "not for ssh://pi@other"),
+        ([], "not for cpu"),
+        (["--device", "pi", "--self-test", "3"], "measures nothing that --self-test could test"),
+    ],
+)
+def test_a_forecast_of_what_nobody_can_forecast(edgeseg, exported, words, message):
+    done = edgeseg("bench", "--forecast", *words)
+    assert done.code == 1
+    assert message in done.err
+    assert "hint" in done.err
+
+
+def test_boards_that_do_not_answer_are_named_and_the_others_are_measured(edgeseg, exported):
+    if shutil.which("ssh") is None:
+        pytest.skip("there is no ssh: apt install openssh-client")
+    boards = ["ssh://a@127.0.0.1:1", "ssh://b@127.0.0.1:2"]
+    words = ["bench", "--data", "none", "--budget", "2", "--json", "--device", ",".join(["cpu", *boards])]
+    done = edgeseg(*words)
+    assert done.code == 4
+    (document,) = done.json["benches"]
+    assert document["device"].startswith("cpu-")
+    assert document["rows"][0]["median_ms"] > 0
+    for name in ("a@127.0.0.1:1", "b@127.0.0.1:2"):
+        assert f"edgeseg: {name} cannot be reached" in done.err
+    assert "Traceback" not in done.err

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgeseg.backends.tflite import runtime
-from edgeseg.core.backend import Conversion, Executed
+from edgeseg.core.backend import Conversion, Executed, Work
 from edgeseg.core.spec import ModelSpec
 
 
@@ -64,6 +64,10 @@ class TfliteBackend:
     def executed(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> Executed:
         """Ask the interpreter for its operators and the types of their tensors."""
         return runtime.executed_macs(path)
+
+    def work(self, path: Path, spec: ModelSpec, options: Mapping[str, str]) -> list[Work]:
+        """The operators of the file."""
+        return runtime.work(path)
 
 
 BACKEND = TfliteBackend()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeseg.core.arrays import Array
-from edgeseg.core.backend import Executed
+from edgeseg.core.backend import Executed, Session, Work, convolution
 from edgeseg.core.errors import ArtifactError, MissingDependency
 from edgeseg.core.spec import ModelSpec
 
@@ -93,7 +93,7 @@ def _quiet() -> Iterator[None]:
         os.close(nowhere)
 
 
-class TfliteSession:
+class TfliteSession(Session):
     """A loaded TFLite file; tensors are found by the names of its signature, else by their own."""
 
     def __init__(self, model: Path | bytes, threads: int = 0, *, delegate: bool = True) -> None:
@@ -118,17 +118,14 @@ class TfliteSession:
         """Output name to the runtime's details."""
         return self._outputs
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Infer once.
+    def feed(self, feeds: Mapping[str, Array]) -> None:
+        """Copy the inputs to where the interpreter reads them.
 
         Args:
             feeds: Input name to array, in the file's shapes and types.
 
-        Returns:
-            Output name to an array of its own.
-
         Raises:
-            ArtifactError: An input is missing, unknown or of another shape, or the runtime gives up.
+            ArtifactError: An input is missing, unknown or of another shape.
         """
         if set(feeds) != set(self._inputs):
             raise ArtifactError(
@@ -144,10 +141,20 @@ class TfliteSession:
                     "the manifest's spec says the layout; export it again if it differs",
                 )
             self._interpreter.set_tensor(detail["index"], np.ascontiguousarray(array).reshape(array.shape))
+
+    def execute(self) -> None:
+        """Infer once.
+
+        Raises:
+            ArtifactError: The runtime gives up.
+        """
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
             raise ArtifactError(f"the file cannot be run: {error}", "export it again with this edgeseg") from error
+
+    def fetch(self) -> dict[str, Array]:
+        """Copies of the outputs."""
         return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
 
     def close(self) -> None:
@@ -176,28 +183,57 @@ def load(path: Path, spec: ModelSpec, *, threads: int, options: Mapping[str, str
 
 
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "BATCH_MATMUL")
+_FREE = ("DELEGATE", "EXPAND_DIMS", "RESHAPE", "SHAPE", "SQUEEZE")
 
 
 def executed_macs(path: Path) -> Executed:
     """Multiply-accumulates by the type of what is multiplied: LiteRT has kernels for the types in the file, no others."""
+    done = work(path)
+    return Executed(sum(one.macs for one in done), sum(one.macs for one in done if one.integer))
+
+
+def work(path: Path) -> list[Work]:
+    """The operators of a file; weights in half precision are unpacked once, when it is loaded."""
     found = interpreter(path, 1, delegate=False)  # with XNNPACK the list is one delegate node beside the operators
     tensors = {detail["index"]: detail for detail in found.get_tensor_details()}
-    total = integer = 0
+    done = []
     for op in found._get_ops_details():
         kind = op["op_name"]
-        if kind not in _PRODUCTS:
-            continue
         given = [tensors[index] for index in op["inputs"] if index >= 0]
-        made = [int(size) for size in tensors[op["outputs"][0]]["shape"]]
-        weight = [int(size) for size in given[1]["shape"]]
-        size = int(np.prod(weight))
-        if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-            macs = size * int(np.prod(made[1:3]))
-        elif kind == "TRANSPOSE_CONV":
-            macs = size * int(np.prod([int(one) for one in given[2]["shape"]][1:3]))
-        else:
-            macs = int(np.prod(made)) * int(given[0]["shape"][-1])
-        total += macs
-        data = given[2] if kind == "TRANSPOSE_CONV" else given[0]
-        integer += macs if np.dtype(data["dtype"]).itemsize == 1 else 0
-    return Executed(total, integer)
+        made = [tensors[index] for index in op["outputs"]]
+        if kind in _FREE or not made or (kind == "DEQUANTIZE" and np.dtype(given[0]["dtype"]) == np.float16):
+            continue
+        done.append(_product(kind, given, made) if kind in _PRODUCTS else _mover(given, made))
+    return done
+
+
+def _product(kind: str, given: list[Any], made: list[Any]) -> Work:
+    result, weight, size = _shape(made[0]), _shape(given[1]), _size(given[1])
+    data = given[2] if kind == "TRANSPOSE_CONV" else given[0]
+    source = _shape(data)
+    weights, reads = size, _size(data)
+    if kind == "CONV_2D":
+        kernel = convolution(source[3] // weight[3], source[3], weight[1:3])
+        macs = size * int(np.prod(result[1:3]))
+    elif kind == "DEPTHWISE_CONV_2D":
+        kernel, macs = "depthwise", size * int(np.prod(result[1:3]))
+    elif kind == "TRANSPOSE_CONV":
+        kernel, macs = "transposed", size * int(np.prod(source[1:3]))
+    else:
+        kernel, macs = "matrix", int(np.prod(result)) * source[-1]
+        if kind == "BATCH_MATMUL":
+            weights, reads = 0, reads + size
+    return Work(kernel, macs, weights, reads, int(np.prod(result)), np.dtype(data["dtype"]).itemsize == 1)
+
+
+def _mover(given: list[Any], made: list[Any]) -> Work:
+    reads = sum(_size(one) for one in given if len(_shape(one)) > 1)
+    return Work("other", 0, 0, reads, sum(map(_size, made)), np.dtype(made[0]["dtype"]).itemsize == 1)
+
+
+def _shape(detail: Any) -> list[int]:
+    return [int(one) for one in detail["shape"]]
+
+
+def _size(detail: Any) -> int:
+    return int(np.prod(_shape(detail)))

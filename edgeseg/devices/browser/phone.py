@@ -13,7 +13,7 @@ from edgeseg.core.job import Item
 from edgeseg.core.measurement import Hello, parse
 from edgeseg.core.records import RecordError
 from edgeseg.devices.browser.runtimes import BACKENDS
-from edgeseg.devices.browser.worker import BrowserWorker, Shelf, readable_hello
+from edgeseg.devices.browser.worker import RELOADS, BrowserWorker, Shelf, readable_hello
 from edgeseg.transports.visitor import Reloaded, Visitor, VisitorGone, VisitorSilent
 
 
@@ -76,12 +76,17 @@ class Phone:
         """Put the final table on the page, and wait until it is there; a page that is gone is not waited for."""
         if self._visitor.gone:
             return
-        self._visitor.clear()
-        self._visitor.send({"id": -1, "end": {"rows": list(rows)}})
-        try:
-            while self._visitor.receive(timeout_s=timeout_s).partition(b"\n")[0] != b"-1":
+        for _ in range(1 + RELOADS):
+            life = self._visitor.life
+            self._visitor.clear()
+            self._visitor.send({"id": -1, "end": {"rows": list(rows)}})
+            try:
+                while self._visitor.receive(life=life, timeout_s=timeout_s).partition(b"\n")[0] != b"-1":
+                    pass
+            except Reloaded:
+                continue
+            except (VisitorGone, VisitorSilent, KeyboardInterrupt):
                 pass
-        except (Reloaded, VisitorGone, VisitorSilent, KeyboardInterrupt):
             return
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from edgeseg.core import records
 from edgeseg.core.arrays import Array
@@ -29,6 +30,7 @@ MAX_FACT = 80
 """Of what a device says of itself: some of it becomes the name of a folder."""
 
 _numbers = itertools.count(1)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,7 @@ class BrowserWorker:
         self._job = Job(placed, tuple(self._put(_raw(frame)) for frame in frames))
         started = time.perf_counter_ns()
         try:
-            self.hello = self._begin(timeout_s)
-        except Reloaded as error:
-            self.close()
-            raise WorkerLost("the page was loaded again while it began") from error
-        except (VisitorGone, VisitorSilent) as error:
-            self.close()
-            raise WorkerLost(error.message) from error
+            self.hello = self._patiently(lambda: self._begin(timeout_s))
         except BaseException:
             self.close()
             raise
@@ -86,23 +82,15 @@ class BrowserWorker:
 
     def ask(self, command: Command, *, timeout_s: float) -> Iterator[Answer]:
         """See `edgeseg.core.device.Worker.ask`; a page that was loaded again is told everything anew."""
-        while True:
-            try:
-                if self._life != self._visitor.life:
-                    self._begin_again(timeout_s)
-                answers = self._exchange({"command": records.to_dict(command)}, timeout_s)
-            except Reloaded as error:
-                self._reloads += 1
-                if self._reloads > RELOADS:
-                    self.close()
-                    raise WorkerLost(f"the page was loaded again {self._reloads} times (out of memory?)") from error
-                continue
-            except (VisitorGone, VisitorSilent) as error:
-                self.close()
-                raise WorkerLost(error.message) from error
-            answers = [self._checked(command, answer) for answer in answers]
-            self._remember(command)
-            return iter(answers)
+
+        def exchange() -> list[Answer]:
+            if self._life != self._visitor.life:
+                self._begin_again(timeout_s)
+            return self._exchange({"command": records.to_dict(command)}, timeout_s)
+
+        answers = [self._checked(command, answer) for answer in self._patiently(exchange)]
+        self._remember(command)
+        return iter(answers)
 
     def send_frames(self, frames: Sequence[Array]) -> list[str]:
         """See `edgeseg.core.device.Worker.send_frames`."""
@@ -121,6 +109,24 @@ class BrowserWorker:
         self._shapes.clear()
         if not self._visitor.gone:
             self._visitor.send({"worker": self._name, "id": 0, "stop": True})
+
+    def _patiently(self, exchange: Callable[[], T]) -> T:
+        """An exchange with the page, once more after each time that it was loaded again meanwhile.
+
+        Raises:
+            WorkerLost: The page is gone, silent, or loaded again too often.
+        """
+        while True:
+            try:
+                return exchange()
+            except Reloaded as error:
+                self._reloads += 1
+                if self._reloads > RELOADS:
+                    self.close()
+                    raise WorkerLost(f"the page was loaded again {self._reloads} times (out of memory?)") from error
+            except (VisitorGone, VisitorSilent) as error:
+                self.close()
+                raise WorkerLost(error.message) from error
 
     def _begin(self, timeout_s: float) -> Hello:
         self._life = self._visitor.life
@@ -143,7 +149,7 @@ class BrowserWorker:
         until = time.monotonic() + timeout_s
         found: list[Answer] = []
         while True:
-            body = self._visitor.receive(timeout_s=max(0.001, until - time.monotonic()))
+            body = self._visitor.receive(life=self._life, timeout_s=max(0.001, until - time.monotonic()))
             head, _, lines = body.partition(b"\n")
             if head != str(number).encode():
                 continue  # the answer to an order that nobody waits for any more

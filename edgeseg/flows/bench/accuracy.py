@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
@@ -17,15 +18,18 @@ from edgeseg.core.measurement import Mask
 from edgeseg.data.dataset import Dataset, Sample
 from edgeseg.data.predictor import Predictor
 from edgeseg.flows.bench.crew import Crew, Mate
+from edgeseg.flows.bench.judged import Judgement, Shelf
 from edgeseg.flows.bench.results import Accuracy
 from edgeseg.metrics.confusion import mean_iou
 from edgeseg.metrics.connectivity import paired_loss
 from edgeseg.metrics.latency import Interval
-from edgeseg.metrics.quality import Agreement, ImageQuality, Quality, agree, measure
+from edgeseg.metrics.quality import Agreement, Quality, agree, measure
 from edgeseg.worker.bench import decode
 
 CHUNK = 8
 """Pictures on the device at a time."""
+REFERENCE = "reference"
+"""Item of the reference's own masks."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +44,45 @@ class Worst:
     mask: Array
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A picture that may be among the worst; without its masks it was judged by an earlier session."""
+
+    judged: Judgement
+    index: int
+    worst: Worst | None = None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        return -self.judged.flipped_share, 1.0 if self.judged.miou is None else self.judged.miou
+
+
 @dataclass
 class _Tally:
     """What is summed up for one artifact, or for the reference."""
 
     classes: int
+    keep_worst: int = 0
     quality: Quality = field(init=False)
     agreement: Agreement = field(init=False)
     matrices: list[Array] = field(default_factory=list)
     connectivity: list[float | None] = field(default_factory=list)
-    worst: list[Worst] = field(default_factory=list)
+    worst: list[_Candidate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.quality = Quality(self.classes)
         self.agreement = Agreement(self.classes)
 
-    def add(self, quality: ImageQuality) -> None:
-        self.quality.add(quality)
-        self.matrices.append(quality.matrix)
-        self.connectivity.append(quality.connectivity)
+    def add(self, judged: Judgement, index: int, worst: Worst | None = None) -> None:
+        if judged.quality is not None:
+            self.quality.add(judged.quality)
+            self.matrices.append(judged.quality.matrix)
+            self.connectivity.append(judged.quality.connectivity)
+        if judged.agreement is not None:
+            self.agreement.add(judged.agreement)
+            self.worst.append(_Candidate(judged, index, worst))
+            self.worst.sort(key=lambda one: one.rank)
+            del self.worst[self.keep_worst :]
 
     def record(self, item: str, reference: _Tally | None = None) -> Accuracy:
         interval, loss = None, None
@@ -88,6 +112,7 @@ def run(
     dataset: Dataset,
     *,
     keep_worst: int = 0,
+    kept: Path | None = None,
     step: Callable[[int], None] = lambda images: None,
 ) -> tuple[list[Accuracy], list[Worst]]:
     """Judge the masks of artifacts.
@@ -98,6 +123,7 @@ def run(
         reference: The reference, on the host; None: no agreement is measured.
         dataset: The pictures.
         keep_worst: How many pictures to keep of each artifact.
+        kept: A file in which judgements are kept until this is finished; what is there already is not judged again.
         step: Told how many pictures are finished.
 
     Returns:
@@ -105,11 +131,25 @@ def run(
         worst pictures.
     """
     classes = max(2, *(max(mate.artifact.manifest.spec.output_channels, 2) for mate in mates)) if mates else 2
-    tallies = {mate.variant.key: _Tally(classes) for mate in mates}
+    tallies = {mate.variant.key: _Tally(classes, keep_worst) for mate in mates}
     of_reference = _Tally(classes)
+    shelf = Shelf(kept, classes, [pair.name for pair in dataset.pairs])
     done = 0
-    for samples in _chunks(dataset.stream(), CHUNK):
-        truths = [_reference_mask(reference, sample, of_reference) for sample in samples]
+    for earlier in shelf.read([REFERENCE, *tallies]):
+        for item, judgements in earlier.items():
+            tally = of_reference if item == REFERENCE else tallies[item]
+            for index, judged in enumerate(judgements, done):
+                tally.add(judged, index)
+        done += len(earlier[REFERENCE])
+        step(done)
+    for samples in _chunks(dataset.stream(done), CHUNK):
+        chunk: dict[str, list[Judgement]] = {}
+        truths = [reference.mask(sample.image) if reference is not None else None for sample in samples]
+        chunk[REFERENCE] = [
+            _judged(sample, None, truth, classes) for sample, truth in zip(samples, truths, strict=True)
+        ]
+        for index, judged in enumerate(chunk[REFERENCE], done):
+            of_reference.add(judged, index)
         for mate in mates:
             if mate.variant.key not in tallies:
                 continue
@@ -117,14 +157,25 @@ def run(
             if masks is None:
                 del tallies[mate.variant.key]  # a score over some of the pictures is no score over the data set
                 continue
-            for sample, base, mask in zip(samples, truths, masks, strict=True):
-                _judge(tallies[mate.variant.key], mate, sample, base, mask, keep_worst)
+            judgements = chunk[mate.variant.key] = []
+            for index, (sample, truth, mask) in enumerate(zip(samples, truths, masks, strict=True), done):
+                judged = _judged(sample, truth, mask, classes)
+                tallies[mate.variant.key].add(judged, index, _worst(mate, judged, sample, truth, mask))
+                judgements.append(judged)
+        shelf.keep(done, chunk)
         done += len(samples)
         step(done)
     found = [tally.record(key, of_reference) for key, tally in tallies.items()]
     if reference is not None:
-        found.insert(0, of_reference.record("reference"))
-    return found, [worst for tally in tallies.values() for worst in tally.worst]
+        found.insert(0, of_reference.record(REFERENCE))
+    worst = [
+        one.worst or _again(crew, mate, reference, one.judged, dataset.read(one.index))
+        for mate in mates
+        if mate.variant.key in tallies
+        for one in tallies[mate.variant.key].worst
+    ]
+    shelf.remove()
+    return found, [one for one in worst if one is not None]
 
 
 def miou_intervals(
@@ -161,16 +212,6 @@ def _chunks(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
         yield chunk
 
 
-def _reference_mask(reference: Predictor | None, sample: Sample, tally: _Tally) -> Array | None:
-    if reference is None:
-        return None
-    mask = reference.mask(sample.image)
-    if sample.mask is not None:
-        quality = measure(sample.name, sample.mask, mask, tally.classes)
-        tally.add(quality)
-    return mask
-
-
 def _masks(crew: Crew, mate: Mate, samples: Sequence[Sample]) -> list[Array] | None:
     """The device's masks of some pictures; None if one is missing."""
     names, answers = crew.masks(mate, [sample.image for sample in samples])
@@ -184,16 +225,24 @@ def _masks(crew: Crew, mate: Mate, samples: Sequence[Sample]) -> list[Array] | N
     return complete if len(complete) == len(samples) else None
 
 
-def _judge(tally: _Tally, mate: Mate, sample: Sample, reference: Array | None, mask: Array, keep_worst: int) -> None:
-    miou = None
-    if sample.mask is not None:
-        quality = measure(sample.name, sample.mask, mask, tally.classes)
-        tally.add(quality)
-        miou = quality.miou
+def _judged(sample: Sample, reference: Array | None, mask: Array | None, classes: int) -> Judgement:
+    quality = agreement = None
+    if mask is not None and sample.mask is not None:
+        quality = measure(sample.name, sample.mask, mask, classes)
+    if mask is not None and reference is not None:
+        agreement = agree(sample.name, reference, mask, classes)
+    return Judgement(sample.name, quality, agreement)
+
+
+def _worst(mate: Mate, judged: Judgement, sample: Sample, reference: Array | None, mask: Array) -> Worst | None:
     if reference is None:
-        return
-    agreement = agree(sample.name, reference, mask, tally.classes)
-    tally.agreement.add(agreement)
-    tally.worst.append(Worst(mate.variant.artifact, agreement.flipped_share, miou, sample, reference, mask))
-    tally.worst.sort(key=lambda one: (-one.flipped_share, one.miou if one.miou is not None else 1.0))
-    del tally.worst[keep_worst:]
+        return None
+    return Worst(mate.variant.artifact, judged.flipped_share, judged.miou, sample, reference, mask)
+
+
+def _again(crew: Crew, mate: Mate, reference: Predictor | None, judged: Judgement, sample: Sample) -> Worst | None:
+    """A picture that an earlier session judged, with its masks made anew."""
+    masks = _masks(crew, mate, [sample])
+    if masks is None or reference is None:
+        return None
+    return _worst(mate, judged, sample, reference.mask(sample.image), masks[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edgeseg.core.measurement import Loaded
 from edgeseg.flows.bench.results import Variant
@@ -29,6 +29,11 @@ def plain_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
     return next((one for one in variants if one.artifact == wanted and (one.threads, one.accelerator) == where), None)
 
 
+def any_integer(executed: Mapping[str, int]) -> bool:
+    """Whether a runtime multiplies anything in 8-bit integers: operations by precision, as `Loaded.executed` has them."""
+    return any(executed.get(name) for name in _INTEGERS)
+
+
 def labels(variant: Variant, loaded: Loaded | None, ratio: Interval | None, share: float | None) -> tuple[Label, ...]:
     """What should be known about an INT8 variant.
 
@@ -43,7 +48,7 @@ def labels(variant: Variant, loaded: Loaded | None, ratio: Interval | None, shar
     found = []
     executed = loaded.executed if loaded is not None else {}
     floats = {name: executed[name] for name in _FLOATS if executed.get(name)}
-    if floats and not any(executed.get(name) for name in _INTEGERS):
+    if floats and not any_integer(executed):
         used = max(floats, key=lambda name: floats[name])
         found.append(
             Label(

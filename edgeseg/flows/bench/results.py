@@ -3,6 +3,7 @@
 bench/results/<device-id>/device.json
 bench/results/<device-id>/<session>.jsonl         one record a line, in the order in which they came
 bench/results/<device-id>/<session>.masks.npz     the worst masks, for the report
+bench/results/<device-id>/<session>.judged.part   pictures that were judged so far, while it is not finished
 
 A line is written as soon as it is known, so a bench that is killed keeps what it had. A line that cannot be read is
 skipped and named.
@@ -96,6 +97,14 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """The timed rounds are finished: ``narrow`` or ``budget``; a session that is resumed goes on behind them."""
+
+    why: str
+    kind: Literal["timed"] = "timed"
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """Masks of one variant's artifact, made on the device; `item` is ``reference`` for the reference's own, made on the host."""
 
@@ -145,9 +154,9 @@ class End:
     kind: Literal["end"] = "end"
 
 
-Record = Session | Cold | Round | Accuracy | Sustained | Failure | End
+Record = Session | Cold | Round | Timed | Accuracy | Sustained | Failure | End
 _KINDS: dict[str, type[Any]] = {
-    "session": Session, "cold": Cold, "round": Round, "accuracy": Accuracy, "sustained": Sustained,
+    "session": Session, "cold": Cold, "round": Round, "timed": Timed, "accuracy": Accuracy, "sustained": Sustained,
     "failure": Failure, "end": End,
 }  # fmt: skip
 

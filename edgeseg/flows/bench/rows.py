@@ -69,12 +69,16 @@ class Row:
 
     @property
     def executed(self) -> str:
-        """The precision that is really executed, as far as the runtime tells: the floating or integer type of most
-        operations that compute.
+        """What is really executed: of an INT8 artifact the share of its multiply-accumulates in integers, unless the
+        runtime says on the device that it computes in floats; of others the types that the runtime tells, the one
+        of most operations first.
         """
         counts = dict(self.cold.loaded.executed) if self.cold else {}
         for bookkeeping in ("i32", "i64", "u64", "undefined", "boolean"):
             counts.pop(bookkeeping, None)
+        share = self.variant.integer_mac_share
+        if share is not None and (not counts or integers.any_integer(counts)):
+            return f"int8 {100 * share:.0f} %"
         return ", ".join(sorted(counts, key=lambda name: -counts[name]))
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +19,9 @@ from edgeseg.core.device import Device, Settings
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
 from edgeseg.core.manifest import Artifact
 from edgeseg.data.dataset import Dataset, open_dataset
-from edgeseg.flows.bench import accuracy, cooling, gallery_file, results, sustain, timing
+from edgeseg.flows.bench import accuracy, cooling, gallery_file, judged, results, sustain, timing
 from edgeseg.flows.bench.crew import Crew, Mate
-from edgeseg.flows.bench.results import Cold, End, Failure, Recording, Round, Session, Sustained, Writer
+from edgeseg.flows.bench.results import Cold, End, Failure, Recording, Round, Session, Sustained, Timed, Writer
 from edgeseg.flows.bench.rows import Summary, summarize
 from edgeseg.flows.bench.variants import baseline_of, common_reference, find, variants
 
@@ -102,7 +103,8 @@ def bench(
 
     Args:
         request: What to measure.
-        device: One that has come by itself, see `edgeseg.flows.bench.phones`; None: the one that the request names.
+        device: One that has come by itself or was gone to already, see `phones` and `several`; None: the one that the
+            request names.
         progress: Told what is being done.
 
     Raises:
@@ -134,6 +136,7 @@ def measure(
     earlier = _resumable(folder, session) if request.resume else None
     results.write_device(folder, request.device, session.hello)
     writer = Writer(earlier.path if earlier else folder / f"{session.id}.jsonl")
+    _writing.add(writer.path)
     if earlier is None:
         writer.write(session)
     work = _Work(session, mates, request, device, dataset, writer, earlier, progress, started)
@@ -148,6 +151,7 @@ def measure(
         writer.write(End("connection lost", round(time.monotonic() - started, 3)))
     finally:
         writer.close()
+        _writing.discard(writer.path)
     summary = summarize(results.read(writer.path))
     return BenchResult(summary, writer.path, time.monotonic() - started, interrupted, unreachable)
 
@@ -212,6 +216,9 @@ class _Work:
                 if measured is not None:
                     self._writer.write(Round(0, 0, measured))
             return EMULATED
+        timed = self._earlier.of(Timed) if self._earlier else []
+        if timed:
+            return str(timed[-1].why)
         self._cool()
         earlier = tuple(self._earlier.of(Round)) if self._earlier else ()
         plan = timing.Plan(
@@ -222,12 +229,14 @@ class _Work:
             load=1 + max((one.load for one in earlier), default=-1),
             earlier=earlier,
         )
-        return timing.run(
+        why = timing.run(
             self._crew,
             plan,
             keep=self._writer.write,
             progress=lambda share: self._progress("timing in rounds", self._share("timing", share)),
         )
+        self._writer.write(Timed(why))
+        return why
 
     def _cool(self) -> None:
         limit_c = self._request.settings.cool_to_c
@@ -260,7 +269,10 @@ class _Work:
 
         try:
             step(0)
-            found, worst = accuracy.run(self._crew, mates, reference, dataset, keep_worst=WORST, step=step)
+            found, worst = accuracy.run(
+                self._crew, mates, reference, dataset,
+                keep_worst=WORST, kept=self._writer.path.with_suffix(judged.SUFFIX), step=step,
+            )  # fmt: skip
         finally:
             reference.close()
         same = {mate.variant.key: _masks_of(mate) for mate in self._mates}
@@ -318,13 +330,23 @@ def _session(request: BenchRequest, mates: Sequence[Mate], dataset: Dataset | No
 
 
 def _resumable(folder: Path, session: Session) -> Recording | None:
-    """The newest session of the same work that did not come to its end; None: there is none, a new one is begun."""
-    for path in sorted(folder.glob("*.jsonl"), reverse=True):
-        try:
-            recording = results.read(path)
-        except EdgesegError:
-            continue
-        finished = any(end.why not in UNFINISHED for end in recording.of(End))
-        if not finished and results.same_work(recording.session, session):
-            return recording
+    """The newest session of the same work that did not come to its end; None: there is none, a new one is begun.
+
+    Of two boards of one kind that are measured at once, each goes on with a session of its own.
+    """
+    with _claiming:
+        for path in sorted(folder.glob("*.jsonl"), reverse=True):
+            try:
+                recording = results.read(path)
+            except EdgesegError:
+                continue
+            finished = any(end.why not in UNFINISHED for end in recording.of(End))
+            if not finished and path not in _writing and results.same_work(recording.session, session):
+                _writing.add(path)
+                return recording
     return None
+
+
+_claiming = threading.Lock()
+_writing: set[Path] = set()
+"""Files that sessions of this process write to."""

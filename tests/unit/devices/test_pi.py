@@ -62,9 +62,9 @@ def test_names_that_nothing_has(here):
         devices.load("toaster")
     with pytest.raises(EdgesegError, match="says not where"):
         devices.load("ssh")
-    with pytest.raises(EdgesegError, match="unknown core of the stand-in 'a99'"):
+    with pytest.raises(EdgesegError, match="unknown core or system of the stand-in 'a99'"):
         devices.load("pi-emulated:a99")
-    with pytest.raises(MissingDependency, match="stand-in of a Pi is not installed") as caught:
+    with pytest.raises(MissingDependency, match=r"stand-in of a Pi \(bookworm\) is not installed") as caught:
         devices.load("pi-emulated")
     assert caught.value.hint == pi_emulated.INSTALL_COMMAND
 

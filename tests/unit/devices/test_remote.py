@@ -1,5 +1,7 @@
 """Boards behind ssh, with an ssh that runs everything here: what is pushed, what is left, and every fault that needs no network."""
 
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,17 @@ def no_pythons(remote, answer):
         remote.tool(name, answer)
 
 
+def test_a_connection_to_a_jump_host_that_stays_is_not_waited_for(remote):
+    jump = remote.place / "jump"
+    jump.touch()
+    device = remote.device()
+    try:
+        assert device.marks(), "with its pipes in hand, ssh would be given up after 25 s"
+    finally:
+        device.close()
+        os.kill(int(jump.read_text()), signal.SIGKILL)
+
+
 def test_no_python(remote):
     no_pythons(remote, "exit 127")
     with pytest.raises(EdgesegError, match=r"has no Python; the worker needs 3\.9 or newer") as caught:
@@ -223,3 +236,35 @@ def test_the_governor_is_set_and_put_back(remote, tmp_path, monkeypatch):
     assert (clock / "scaling_governor").read_text() == "performance\n"
     device.close()
     assert (clock / "scaling_governor").read_text() == "ondemand\n"
+
+
+def test_a_machine_is_known_by_its_marks_under_any_name(remote):
+    device = remote.device()
+    marks = device.marks()
+    assert "ssh-ed25519 SHA256:fake" in marks
+    machine = Path("/etc/machine-id")
+    if machine.is_file() and machine.read_text().strip():
+        assert f"/etc/machine-id {machine.read_text().strip()}" in marks
+    device.close()
+    again = remote.device()
+    assert again.marks() == marks
+    again.close()
+
+
+def test_marks_of_a_board_that_is_not_reached(remote):
+    remote.fail("ssh: connect to host board port 22: No route to host\n")
+    with pytest.raises(DeviceUnreachable, match="No route to host") as caught:
+        remote.device().marks()
+    assert caught.value.hint == "the ways on"
+
+
+def test_after_an_interrupt_nothing_is_started_there(remote, tmp_path):
+    device = remote.device()
+    worker = start(device, tmp_path)
+    device.interrupt()
+    assert any("-O exit" in call for call in remote.calls()), "what runs over the connection ends with it"
+    with pytest.raises(KeyboardInterrupt):
+        start(device, tmp_path)
+    worker.close()
+    assert not list((remote.cache / "jobs").iterdir()), "closing makes a new connection and cleans up"
+    device.close()

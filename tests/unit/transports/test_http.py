@@ -235,8 +235,8 @@ def test_orders_and_answers(server):
     assert page.answer(b"first") == 200
     assert page.answer(b"first", again=True) == 200
     assert page.answer(b"second") == 200
-    assert visitor.receive(timeout_s=1) == b"first", "sent twice counts once"
-    assert visitor.receive(timeout_s=1) == b"second"
+    assert visitor.receive(life=1, timeout_s=1) == b"first", "sent twice counts once"
+    assert visitor.receive(life=1, timeout_s=1) == b"second"
 
 
 def test_a_page_waits_for_its_order(server):
@@ -290,12 +290,13 @@ def test_a_reload_is_a_new_life(server):
     ask(server, f"/api/gone?life={page.life}", "POST", b"", **{GUEST: page.secret})
     page.join()
     assert len(server.visitors) == 1, "it is the same visitor"
-    with pytest.raises(Reloaded):
-        visitor.receive(timeout_s=1)
+    for _ in range(2):
+        with pytest.raises(Reloaded):
+            visitor.receive(life=1, timeout_s=1)
     visitor.send({"do": "again"})
     assert [order["do"] for order in page.orders()] == ["again"]
     page.answer(b"fresh")
-    assert visitor.receive(timeout_s=1) == b"fresh"
+    assert visitor.receive(life=2, timeout_s=1) == b"fresh"
 
 
 def test_a_closed_page_is_noticed_after_its_grace(server, monkeypatch):
@@ -304,7 +305,7 @@ def test_a_closed_page_is_noticed_after_its_grace(server, monkeypatch):
     (visitor,) = server.visitors
     ask(server, f"/api/gone?life={page.life}", "POST", b"", **{GUEST: page.secret})
     with pytest.raises(VisitorGone, match="the page was closed"):
-        visitor.receive(timeout_s=30)
+        visitor.receive(life=1, timeout_s=30)
     assert visitor.gone
 
 
@@ -312,7 +313,7 @@ def test_a_silent_page_is_given_up_until_it_speaks(server):
     page = Page(server)
     (visitor,) = server.visitors
     with pytest.raises(VisitorSilent, match="no answer within 0 s"):
-        visitor.receive(timeout_s=0.1)
+        visitor.receive(life=1, timeout_s=0.1)
     assert visitor.gone
     page.answer(b"awake")
     assert not visitor.gone
@@ -323,7 +324,7 @@ def test_an_interrupt_wakes_who_waits(server):
     (visitor,) = server.visitors
     threading.Timer(0.1, visitor.interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        visitor.receive(timeout_s=30)
+        visitor.receive(life=1, timeout_s=30)
 
 
 def test_https_with_a_certificate_of_its_own(place):

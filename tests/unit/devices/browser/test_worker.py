@@ -47,7 +47,9 @@ class Script:
                 given = "\n".join([str(order["id"]), *lines]).encode()
             self._answers.append(given)
 
-    def receive(self, *, timeout_s):
+    def receive(self, *, life, timeout_s):
+        if life != self.life:
+            raise Reloaded("again")
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             if isinstance(answer, Reloaded):
@@ -57,6 +59,16 @@ class Script:
 
     def clear(self):
         self._answers.clear()
+
+
+class Turns:
+    """One answer after the other."""
+
+    def __init__(self, *answers):
+        self._answers = list(answers)
+
+    def __call__(self):
+        return self._answers.pop(0)
 
 
 @pytest.fixture
@@ -86,7 +98,8 @@ def replies(**given):
 
     def reply(order):
         if "job" in order:
-            return given.get("job", [HELLO])
+            job = given.get("job", [HELLO])
+            return job() if isinstance(job, Turns) else job
         found = given.get(order["command"]["do"], good[order["command"]["do"]])
         return found.pop(0) if isinstance(found, list) and found and isinstance(found[0], list | Exception) else found
 
@@ -200,6 +213,40 @@ def test_a_reload_tells_the_page_everything_anew(shelf, tmp_path):
     said = [next(iter(set(order) & {"job", "command"})) for order in worker._visitor.orders[before:]]
     assert said == ["command", "job", "command", "command"], "measure; then the job, load, and measure again"
     assert worker._visitor.orders[before + 2]["command"]["do"] == "load"
+
+
+def test_a_page_that_is_loaded_again_while_it_begins(shelf, tmp_path):
+    worker = start(shelf, tmp_path, replies(job=Turns(Reloaded("again"), [HELLO])))
+    assert worker.hello.device["board"] == "Pixel 8"
+    assert isinstance(ask(worker)[0], Slice)
+    with pytest.raises(WorkerLost, match=r"loaded again 3 times"):
+        start(shelf, tmp_path, replies(job=Turns(*[Reloaded("again")] * 5)))
+
+
+def test_a_reload_that_nobody_waited_for_is_noticed_by_every_worker(shelf, tmp_path):
+    """Two workers share the page; it is loaded again while the host is busy with something else."""
+    worker = start(shelf, tmp_path, replies())
+    ask(worker, "load")
+    worker._visitor.life += 1
+    before = len(worker._visitor.orders)
+    assert isinstance(ask(worker)[0], Slice)
+    said = [order["command"]["do"] if "command" in order else "job" for order in worker._visitor.orders[before:]]
+    assert said == ["job", "load", "measure"]
+
+
+def test_the_last_table_is_shown_again_after_a_reload(shelf):
+    script = Script(None)
+    script.reply = Turns(Reloaded("again"), [])
+    given = script.send
+
+    def send(order, *, quiet=False):
+        given(order, quiet=quiet)
+        if "end" in order:
+            script._answers.append(script.reply() or b"-1")
+
+    script.send = send
+    Phone(script, shelf[0]).finish([{"variant": KEY}], timeout_s=1)
+    assert [order["id"] for order in script.orders] == [-1, -1]
 
 
 def test_a_page_that_keeps_reloading_is_given_up(shelf, tmp_path):

@@ -72,3 +72,20 @@ def test_sessions_from_before_are_still_read(recorder):
         del variant["integer_mac_share"]
     path.write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
     assert latest.read([path]).rows[0].row.variant.integer_mac_share is None
+
+
+@pytest.mark.parametrize(
+    ("share", "told", "shown"),
+    [
+        (0.874, {}, "int8 87 %"),
+        (1.0, {"i8": 30, "f32": 3, "i64": 9}, "int8 100 %"),
+        (1.0, {"f16": 120, "f32": 4, "i64": 9}, "f16, f32"),
+        (None, {"u8": 12, "f32": 3}, "u8, f32"),
+        (None, {}, ""),
+    ],
+)
+def test_what_a_table_says_that_is_executed(recorder, share, told, shown):
+    summary = summarize(results.read(recorder.session({"openvino-int8": (5.0, 0.9)})))
+    row = summary.rows[0]
+    cold = replace(row.cold, loaded=replace(row.cold.loaded, executed=told))
+    assert replace(row, variant=replace(row.variant, integer_mac_share=share), cold=cold).executed == shown

@@ -143,7 +143,7 @@ def test_an_interrupt_keeps_what_was_measured_and_resume_goes_on(tmp_path):
 def test_a_killed_session_with_half_a_line_is_read_named_and_resumed(tmp_path):
     result = bench(request(tmp_path, "one"))
     lines = result.path.read_text().splitlines()
-    kept = [line for line in lines if '"kind": "end"' not in line]
+    kept = [line for line in lines if '"kind": "end"' not in line and '"kind": "timed"' not in line]
     result.path.write_text("\n".join(kept) + '\n{"kind": "round", "number": 99, "sli')
     recording = results.read(result.path)
     assert [bad.number for bad in recording.bad] == [len(kept) + 1]
@@ -155,6 +155,17 @@ def test_a_killed_session_with_half_a_line_is_read_named_and_resumed(tmp_path):
     recording = results.read(result.path)
     assert len(recording.bad) == 1
     assert len(recording.of(Round)) > len([line for line in kept if '"kind": "round"' in line])
+
+
+def test_rounds_that_were_finished_are_not_timed_again(tmp_path):
+    asked = request(tmp_path, "one", budget_s=0.5)
+    result = bench(asked)
+    lines = result.path.read_text().splitlines()
+    result.path.write_text("\n".join(line for line in lines if '"kind": "end"' not in line) + "\n")
+    again = bench(BenchRequest(**{**asked.__dict__, "resume": True, "budget_s": 60.0}))
+    assert again.path == result.path
+    assert len(results.read(again.path).of(Round)) == len([line for line in lines if '"kind": "round"' in line])
+    assert again.summary.stopped == result.summary.stopped
 
 
 def test_sustained_stretches(tmp_path):
