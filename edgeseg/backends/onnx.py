@@ -142,6 +142,9 @@ def work(path: Path, spec: ModelSpec, options: Mapping[str, str]) -> list[Work]:
     """See `edgeseg.core.backend.Backend.work`."""
     graph, ran = _profiled(path, spec, options)
     constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:  # the weights of a convolution that was taken back to float
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
     found = []
     for node in graph.node:
         shapes = ran.get(node.name, {})

@@ -39,12 +39,25 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="minmax, p99.99, p99.9 or mse for every tensor (default: chosen by what it does to the mask)")  # fmt: skip
     add("--io", choices=("float", "int8"), default="float",
         help="input and output of a TFLite file; int8 comes with scale and zero point in the manifest (default: float)")  # fmt: skip
+    add("--max-float", type=_percent, metavar="PERCENT", default=25.0,
+        help="share of the multiplications that may stay in float, the first layers', for fewer changed pixels; 0 for all "
+        "in int8 as long as the gates are reached (default: 25)")  # fmt: skip
     add("--rank", action="store_true", help="show what each part of the network costs the mask")
     add("--recipe", type=Path, metavar="FILE", help="replay the recipe.json of an artifact; nothing is calibrated")
     _model.add(parser)
     _flags.add_rewrites(parser)
     _flags.add_data(parser, "those of --calib")
     _flags.add_gates(parser)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share in per cent, 0 to 100")
+    return value
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -84,6 +97,7 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
         method=arguments.method,
         ranges=arguments.ranges,
         rank=arguments.rank,
+        max_float=arguments.max_float / 100,
         recipe=arguments.recipe,
         io=arguments.io,
         command=arguments.command_line,

@@ -15,10 +15,13 @@ from edgeseg.data.dataset import Dataset, ahead, open_dataset
 from edgeseg.data.preprocess import to_input
 from edgeseg.quantization import contract
 
+KEPT_BYTES = 192 << 20
+"""So many bytes of prepared inputs are kept, because a picture is asked for four or five times."""
+
 
 @dataclass(frozen=True)
 class Material:
-    """The calibration inputs, prepared again whenever they are asked for, so that none has to be kept.
+    """The calibration inputs, prepared again whenever they are asked for, unless all of them fit into `KEPT_BYTES`.
 
     Attributes:
         name: As the user wrote it.
@@ -75,12 +78,33 @@ def gather(
     return replace(material, findings=contract.enforce(findings, anyway=anyway))
 
 
+def _kept(read: Callable[[int], tuple[str, Array, Array | None]]) -> Callable[[int], tuple[str, Array, Array | None]]:
+    """`read` with a memory that ends at `KEPT_BYTES`; readable arrays only, they are shared."""
+    memory: dict[int, tuple[str, Array, Array | None]] = {}
+    used = 0
+
+    def remembered(index: int) -> tuple[str, Array, Array | None]:
+        nonlocal used
+        if index in memory:
+            return memory[index]
+        found = read(index)
+        size = sum(part.nbytes for part in found[1:] if part is not None)
+        if used + size <= KEPT_BYTES:
+            for part in found[1:]:
+                if part is not None:
+                    part.flags.writeable = False
+            memory[index], used = found, used + size
+        return found
+
+    return remembered
+
+
 def _from_pictures(name: str, dataset: Dataset, spec: ModelSpec) -> Material:
     def read(index: int) -> tuple[str, Array, Array | None]:
         sample = dataset.read(index)
         return sample.name, to_input(sample.image, spec), sample.mask
 
-    return Material(name, len(dataset), read)
+    return Material(name, len(dataset), _kept(read))
 
 
 def _tensors(name: str) -> Material:

@@ -29,8 +29,19 @@ if TYPE_CHECKING:
 TRIAL_IMAGES = 16
 """Pictures on which the ranges are chosen: fewer, and the choice fits them and no others."""
 
+EQUALISING_IMAGES = 32
+"""Pictures from which channels of unlike range are known; the ranges themselves are taken from all pictures afterwards."""
+
 JUDGED_IMAGES = 32
 """Pictures on which mIoU and connectivity are judged: one island more or less moves the connectivity of a whole picture."""
+
+
+MAX_FLOAT = 0.25
+"""Share of the multiplications that may stay in float for better masks where the gates would not ask for it: so many of the
+first layers were measured to cost no time."""
+
+_NEAREST = 0.05
+"""Share of the pixels that are nearest to a change of class: there the error of the scores moves the mask."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ def choose(
     *,
     method: str = "",
     rank: bool = False,
+    max_float: float = MAX_FLOAT,
     say: Callable[[str], None],
 ) -> Choice:
     """Equalise the float network and watch it, choose ranges, and look for layers that the mask needs in float.
@@ -62,6 +74,7 @@ def choose(
         gate: What the masks have to reach.
         method: A range method for all tensors; empty to choose by the mask.
         rank: Measure every part's effect, also when nothing has to be mended.
+        max_float: Share of the multiplications that may stay in float for better masks, gates reached or not.
         say: Told what is being done.
     """
     say(f"watching the float network on {material.count} pictures")
@@ -71,15 +84,27 @@ def choose(
     trial = [material.read(index) for index in material.spread(TRIAL_IMAGES)]
     feeds = [{spec.input_name: tensor} for _, tensor, _ in trial]
     plain = session_of(model)
-    expected = [_labels(plain.run([spec.output_name], dict(feed))[0], spec) for feed in feeds]
-    flips = _flipped(expected, spec)
+    expected = [plain.run([spec.output_name], dict(feed))[0] for feed in feeds]
+    flips = _flipped([_labels(output, spec) for output in expected], spec)
+    wrong = _margins(expected, spec) or flips
     say("choosing ranges by the mask")
     only = next((one for one in ranges.METHODS if one == method), None)
-    chosen = selection.choose_ranges(everything, seen, simulation, feeds, flips, only=only)
+    chosen = selection.choose_ranges(everything, seen, simulation, feeds, wrong, only=only)
     judged = Judged.of([material.read(index) for index in material.spread(JUDGED_IMAGES)], plain, spec, gate)
-    missed = chosen.error > 1 - gate.min_agreement or judged.share(simulation, chosen.scales, frozenset()) > 1.0
-    effects: tuple[selection.Effect, ...] = ()
     floating: frozenset[str] = frozenset()
+    if max_float > 0:
+        say("looking at the first layers in float")
+        half = feeds[::2]  # the error of the scores is smooth: it needs fewer pictures than counted pixels do
+        apart = _margins(expected[::2], spec) or _flipped([_labels(output, spec) for output in expected[::2]], spec)
+        floating, *_ = selection.first_in_float(
+            everything,
+            lambda layers: apart([simulation.run(feed, chosen.scales, frozenset(), layers) for feed in half]),
+            max_float,
+        )
+    first = floating
+    error = flips([simulation.run(feed, chosen.scales, frozenset(), first) for feed in feeds])
+    missed = error > 1 - gate.min_agreement or judged.share(simulation, chosen.scales, frozenset(), first) > 1.0
+    effects: tuple[selection.Effect, ...] = ()
     if missed or rank:
         say("measuring what every part of the network does to the mask")
         effects = selection.rank(everything, simulation, chosen.scales, feeds, flips)
@@ -88,12 +113,12 @@ def choose(
         allowed_flips = max(1 - gate.min_agreement, 1e-9)
 
         def worse(floats: frozenset[str]) -> float:
-            outputs = [simulation.run(feed, chosen.scales, floats) for feed in feeds]
-            return max(flips(outputs) / allowed_flips, judged.share(simulation, chosen.scales, floats))
+            outputs = [simulation.run(feed, chosen.scales, floats, first) for feed in feeds]
+            return max(flips(outputs) / allowed_flips, judged.share(simulation, chosen.scales, floats, first))
 
         # The pictures are few: three quarters of what is allowed leaves room for the others.
         parts, _ = selection.keep_in_float(worse, effects, 0.75)
-        floating = selection.layers_of(everything, parts)
+        floating = first | selection.layers_of(everything, parts)
     written = QuantizationRecipe(
         model=spec.name,
         ranges=tuple(
@@ -107,7 +132,7 @@ def choose(
         means={
             layer.name: tuple(round(float(mean), 7) for mean in seen[layer.source].means) for layer in everything.layers
         },
-        error=chosen.error,
+        error=error,
         factors=multiplied,
     )
     return replay(model, written)  # from what is written, so that a replay makes the same file
@@ -139,8 +164,9 @@ def _equalised(
     everything: Placement, spec: ModelSpec, material: Material
 ) -> tuple[Placement, dict[str, tuple[float, ...]]]:
     """The placement of the equalised network, and the factors as they are written down."""
-    feeds = ({spec.input_name: tensor} for _, tensor, _ in material.stream())
-    found = equalisation.factors(everything, ranges.watch(everything, feeds, material.count))
+    some = material.spread(EQUALISING_IMAGES)
+    feeds = ({spec.input_name: material.read(index)[1]} for index in some)
+    found = equalisation.factors(everything, ranges.watch(everything, feeds, len(some)))
     written = {name: tuple(round(float(one), 5) for one in values) for name, values in found.items()}
     if not written:
         return everything, written
@@ -165,6 +191,41 @@ def _flipped(expected: Sequence[Array], spec: ModelSpec) -> selection.Judge:
     def judge(outputs: Sequence[Array]) -> float:
         pairs = zip(outputs, expected, strict=True)
         return float(np.mean([np.mean(_labels(output, spec) != label) for output, label in pairs]))
+
+    return judge
+
+
+def _margins(expected: Sequence[Array], spec: ModelSpec) -> selection.Judge | None:
+    """Mean error of the margin between the two first classes, where it is smallest; None for networks without scores.
+
+    Flipped pixels are few and come by chance on few pictures; the error of the scores where they could flip is a smooth
+    measure of the same thing.
+    """
+    if spec.output_kind == "labels":
+        return None
+
+    def flat(output: Array) -> Array:
+        """[C, pixels]; one plane is completed by a second one of zeros, the class that it is compared with."""
+        planes = scores(output, spec)
+        planes = planes.reshape(len(planes), -1)
+        return np.concatenate([np.zeros_like(planes), planes]) if len(planes) == 1 else planes
+
+    wanted: list[tuple[Array, Array, Array]] = []
+    for output in expected:
+        planes = flat(output)
+        first, second = np.argsort(planes, axis=0, kind="stable")[:-3:-1]
+        pixels = np.arange(planes.shape[1])
+        margin = planes[first, pixels] - planes[second, pixels]
+        undecided = np.flatnonzero(margin > 0)  # behind a ReLU, sure pixels may have two scores of exactly 0
+        near = undecided[np.argsort(margin[undecided], kind="stable")[: max(1, int(_NEAREST * margin.size))]]
+        wanted.append((first[near] * margin.size + near, second[near] * margin.size + near, margin[near]))
+
+    def judge(outputs: Sequence[Array]) -> float:
+        errors = []
+        for output, (first, second, margin) in zip(outputs, wanted, strict=True):
+            planes = flat(output).ravel()
+            errors.append(float(np.abs(planes[first] - planes[second] - margin).mean()) if margin.size else 0.0)
+        return float(np.mean(errors))
 
     return judge
 
@@ -198,11 +259,17 @@ class Judged:
         reals = tuple(resize_nearest(truth, *mask.shape) for truth, mask in zip(truths, floats, strict=True))
         return cls(feeds, reals, floats, spec, gate)
 
-    def share(self, simulation: Simulation, scales: Mapping[str, Scale], floating: frozenset[str]) -> float:
+    def share(
+        self,
+        simulation: Simulation,
+        scales: Mapping[str, Scale],
+        floating: frozenset[str],
+        layers: frozenset[str] = frozenset(),
+    ) -> float:
         """The largest share of what may be lost that is lost: of mIoU, or of connectivity as far as it is beyond chance."""
         if not self.feeds:
             return 0.0
-        outputs = [simulation.run(feed, scales, floating) for feed in self.feeds]
+        outputs = [simulation.run(feed, scales, floating, layers) for feed in self.feeds]
         masks = [_labels(output, self.spec).astype(np.uint8) for output in outputs]
         drop = self._miou(self.floats) - self._miou(masks)
         share = drop / max(self.gate.max_miou_drop, 1e-9)

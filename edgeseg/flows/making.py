@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,7 @@ from edgeseg.data.dataset import Dataset, Sample
 from edgeseg.data.predictor import Predictor
 from edgeseg.flows.model import ReferenceModel
 from edgeseg.flows.parity import Comparison, Gate, Lane, compare
+from edgeseg.flows.remembered import Remembered
 
 PLAIN = {onnx_backend.PLAIN: "off"}
 """Runtime options of the reference: ONNX Runtime with graph optimisations off."""
@@ -47,6 +48,7 @@ class Maker:
     gate: Gate
     command: str
     samples: tuple[Sample, ...] | None = None
+    remembered: Remembered = field(default_factory=Remembered, repr=False)
 
     @functools.cached_property
     def kept(self) -> Artifact:
@@ -111,7 +113,7 @@ class Maker:
         lane = Lane(Predictor(self.reference.spec, reference), ((backend.name, Predictor(conversion.spec, artifact)),))
         read = self.samples.__getitem__ if self.samples is not None else self.dataset.read
         try:
-            return compare(read, len(self.dataset), [lane], gates=[self.gate])[0]
+            return compare(read, len(self.dataset), [lane], gates=[self.gate], remembered=self.remembered)[0]
         finally:
             lane.close()
 

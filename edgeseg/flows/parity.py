@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from edgeseg.core.arrays import Array
 from edgeseg.data.dataset import Sample, ahead
 from edgeseg.data.predictor import Predictor
+from edgeseg.flows.remembered import Remembered
 from edgeseg.metrics.connectivity import paired_loss
 from edgeseg.metrics.latency import Interval
 from edgeseg.metrics.quality import (
@@ -140,6 +141,7 @@ def compare(
     gates: Sequence[Gate],
     keep_worst: int = 0,
     step: Callable[[], None] = lambda: None,
+    remembered: Remembered | None = None,
 ) -> list[Comparison]:
     """Run reference and artifacts over pictures.
 
@@ -150,6 +152,7 @@ def compare(
         gates: What has to be reached, one an artifact.
         keep_worst: How many pictures to keep of each artifact: those with most flipped pixels, then lowest mIoU.
         step: Called after each picture, for a progress bar.
+        remembered: What the same reference made of the same pictures before; completed by what it makes now.
 
     Returns:
         One comparison an artifact, in their order. Sums are made in the order of the pictures, so they do not depend
@@ -163,7 +166,7 @@ def compare(
         sample = read(index)
         lane = free.get()
         try:
-            return _judge(sample, lane)
+            return _judge(index, sample, lane, remembered or Remembered(0))
         finally:
             free.put(lane)
 
@@ -187,13 +190,18 @@ class _Judged:
     reference: ImageQuality | None
 
 
-def _judge(sample: Sample, lane: Lane) -> list[_Judged]:
+def _judge(index: int, sample: Sample, lane: Lane, remembered: Remembered) -> list[_Judged]:
     size = sample.image.shape[:2]
     classes = max(2, lane.reference.spec.output_channels, len(lane.reference.spec.classes))
     tensor = lane.reference.prepare(sample.image)
-    reference = lane.reference.finish(lane.reference.infer(tensor), *size)
     truth = sample.mask
-    of_reference = measure(sample.name, truth, reference, classes) if truth is not None else None
+    before = remembered.get(index)
+    if before is not None:
+        reference, of_reference = before
+    else:
+        reference = lane.reference.finish(lane.reference.infer(tensor), *size)
+        of_reference = measure(sample.name, truth, reference, classes) if truth is not None else None
+        remembered.keep(index, reference, of_reference)
     judged = []
     bytewise: tuple[Array, ImageQuality | None] | None = None  # what the reference makes of a frame of bytes
     whole = (reference, of_reference)

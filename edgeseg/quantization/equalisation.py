@@ -33,7 +33,18 @@ _ROUNDS = 3
 _SAME = ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Identity")
 """One output with the channels of the first input, and nothing in it that a positive factor would change."""
 
-_PICKS = ("Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Gather")
+_PICKS = (
+    "Reshape",
+    "Transpose",
+    "Split",
+    "Slice",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Concat",
+    "Gather",
+    "DepthToSpace",
+)
 """Elements are only moved: where they go is found by moving the channels' numbers."""
 
 _FIXED = 0

@@ -6,6 +6,10 @@ The rules are those of integer kernels, so that the graph can be run by all of t
 * ReLU and Clip behind it are no operators but the end of its output's range;
 * what moves or picks elements (reshape, transpose, split, concat, pooling by maximum, resize) has one scale for
   everything that it reads and writes, so that integers pass through untouched;
+* a transposed convolution is a 1x1 convolution and a DepthToSpace before it comes here (rewrite `pixel_shuffle`), because
+  two of three runtimes have no integer kernel for it;
+* HardSwish, Sigmoid and what stands around them stay in float between the layers: they have no multiplications that count,
+  ONNX Runtime has no integer HardSwish, and LiteRT's made a MobileNetV3-style network 2.2 times slower;
 * what nobody needs in integers, e.g. the resize of the final scores, stays in float: it has no weights, and the last
   rounding would be the one that decides about the mask.
 """
@@ -25,7 +29,19 @@ from edgeseg.core.errors import GraphError
 if TYPE_CHECKING:
     import onnx
 
-MOVERS = ("Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Concat", "MaxPool", "Resize")
+MOVERS = (
+    "Reshape",
+    "Transpose",
+    "Split",
+    "Slice",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Concat",
+    "MaxPool",
+    "Resize",
+    "DepthToSpace",
+)
 """Operators that pass integers through, or mix them with weights that sum to 1."""
 
 FUSED = ("Relu", "Clip")

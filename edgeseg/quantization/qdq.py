@@ -107,6 +107,12 @@ class _Writer:
         self.additions = {add.node: add for add in placement.additions}
         items: tuple[Layer | Addition, ...] = (*placement.layers, *placement.additions)
         self.gone = {item.activation for item in items if item.activation is not None and self._ends_alone(item)}
+        # ONNX Runtime takes a convolution back to float if a ReLU or Clip stands between it and its QuantizeLinear.
+        self.cut = (
+            {item.activation for item in items if item.activation is not None and item.floor == 0.0} - self.gone
+            if spelling.movers == "pairs"
+            else set()
+        )
         self.integer_results = {item.result for item in items}
         self.movers = set(placement.movers)
         self.nodes: list[Any] = []
@@ -153,7 +159,7 @@ class _Writer:
 
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
-        if index in self.gone:
+        if index in self.gone or index in self.cut:
             return
         if index in self.layers:
             self._layer(self.layers[index], copy)
@@ -207,6 +213,9 @@ class _Writer:
 
     def _result(self, item: Layer | Addition, node: Any) -> None:
         """The output of an integer operator, quantised unless an activation comes in between."""
+        if item.activation in self.cut:
+            self._cut(item, node)
+            return
         if item.activation is not None and item.activation not in self.gone:
             self.nodes.append(node)
             return
@@ -214,6 +223,19 @@ class _Writer:
         self.nodes.append(node)
         self.rounded[item.result] = node.output[0]
         self._quantise(item.result, node.output[0])
+
+    def _cut(self, item: Layer | Addition, node: Any) -> None:
+        """An activation that the shared scale does not end at: one scale of its own from 0 on does, then the shared one."""
+        top = min(self.scales[self.groups[item.result].name].ends[1], getattr(item, "ceiling", np.inf))
+        names = [f"{item.result}.cut.scale", f"{item.result}.cut.zero"]
+        self.constants[names[0]] = np.array(max(top, 1e-12) / LEVELS, np.float32)
+        unsigned = self.spelling.activations == "u8"
+        self.constants[names[1]] = np.array(0 if unsigned else -128, np.uint8 if unsigned else np.int8)
+        node.output[0] = f"{item.result}.whole"
+        self.nodes.append(node)
+        self._emit("QuantizeLinear", [node.output[0], *names], [f"{item.result}.cut.q"])
+        self._emit("DequantizeLinear", [f"{item.result}.cut.q", *names], [f"{item.result}.float"])
+        self._quantise(item.result, f"{item.result}.float")
 
     def _mover(self, node: Any) -> None:
         moved = [place for place, name in enumerate(node.input) if name in self.groups]

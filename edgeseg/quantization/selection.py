@@ -19,11 +19,14 @@ Feed = Mapping[str, Array]
 Judge = Callable[[Sequence[Array]], float]
 """Outputs of the network for all trial pictures, in order → how bad they are; 0 is as good as float."""
 
-TRIALS = 12
+TRIALS = 6
 """How many changes of a single scale are tried."""
 
 _WORTHWHILE = 0.98
 """A change has to take at least 2 % of the error away: less is the noise of a few pictures."""
+
+_NEARLY = 1.05
+"""The fewest layers with an error of at most 5 % above the least are taken."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,41 @@ def keep_in_float(
         if now < error * _WORTHWHILE:
             floating, error = more, now
     return floating, error
+
+
+def first_in_float(
+    placement: Placement, judge: Callable[[frozenset[str]], float], max_share: float
+) -> tuple[frozenset[str], float, float]:
+    """How many of the first layers are worth leaving in float.
+
+    Their noise goes through all others, and they have few multiplications and few channels, which is not what integer
+    kernels are good at. They stand together, so there is one border between float and integers and no conversions inside.
+
+    Args:
+        placement: What is quantised.
+        judge: Layers in float → error of the scores.
+        max_share: The largest share of the multiplications that may be float.
+
+    Returns:
+        The layers, the error with them in float, and the error with none. No layers unless the share of the error that
+        they take away is larger than their share of the multiplications.
+    """
+    total = max(placement.macs, 1)
+    plain = judge(frozenset())
+    tried: list[tuple[frozenset[str], float, float]] = []
+    first: frozenset[str] = frozenset()
+    cost = 0.0
+    for layer in sorted(placement.layers, key=lambda layer: layer.node):
+        first, cost = first | {layer.name}, cost + layer.macs / total
+        if cost > max_share or len(first) == len(placement.layers):
+            break
+        tried.append((first, cost, judge(first)))
+    good = [(layers, error) for layers, cost, error in tried if error < plain * min(_WORTHWHILE, 1 - cost)]
+    if not good:
+        return frozenset(), plain, plain
+    least = min(error for _, error in good)
+    layers, error = next((layers, error) for layers, error in good if error <= least * _NEARLY)
+    return layers, error, plain
 
 
 def layers_of(placement: Placement, parts: frozenset[str]) -> frozenset[str]:

@@ -52,18 +52,26 @@ class Simulation:
         self._session = session_of(model)
         self._cache: dict[tuple[str, Scale | None], tuple[Array, Array]] = {}
 
-    def run(self, feed: Mapping[str, Array], scales: Mapping[str, Scale], floating: frozenset[str]) -> Array:
+    def run(
+        self,
+        feed: Mapping[str, Array],
+        scales: Mapping[str, Scale],
+        floating: frozenset[str],
+        layers: frozenset[str] = frozenset(),
+    ) -> Array:
         """The network's first output.
 
         Args:
             feed: The network's inputs.
             scales: Group name to scale.
             floating: Names of groups that are left in float, with the layers that read or write them.
+            layers: Names of layers that are left in float, with the groups that only they read and write.
         """
+        floating = floating | self._between(layers)
         feeds: dict[str, Array] = dict(feed)
         for layer in self._placement.layers:
             source, result = self._groups[layer.source], self._groups[layer.result]
-            off = source.name in floating or result.name in floating
+            off = source.name in floating or result.name in floating or layer.name in layers
             feeds[f"{layer.name}.weight"], feeds[f"{layer.name}.bias"] = self._weights(
                 layer.name, None if off else scales[source.name]
             )
@@ -77,6 +85,19 @@ class Simulation:
             feeds[f"{group.name}.low"] = np.asarray(low, np.float32)
             feeds[f"{group.name}.high"] = np.asarray(high, np.float32)
         return self._session.run([self._output], feeds)[0]
+
+    def _between(self, layers: frozenset[str]) -> frozenset[str]:
+        """The groups that no integer layer or sum reads or writes when these layers are in float."""
+        if not layers:
+            return frozenset()
+        needed = {
+            self._groups[name].name
+            for layer in self._placement.layers
+            if layer.name not in layers
+            for name in (layer.source, layer.result)
+        }
+        needed |= {self._groups[name].name for add in self._placement.additions for name in (*add.inputs, add.result)}
+        return frozenset(self._groups[name].name for name in self._groups) - needed
 
     def _weights(self, name: str, scale: Scale | None) -> tuple[Array, Array]:
         key = (name, scale)

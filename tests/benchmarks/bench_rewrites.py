@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import numpy as np
 
 from edgeseg import backends
 from edgeseg.assets import bundled
-from edgeseg.core.backend import Session
 from edgeseg.core.spec import ModelSpec
 from edgeseg.flows import retarget
 from edgeseg.flows.choice import Choice
@@ -31,10 +29,8 @@ from edgeseg.graph import rewriting, simplify
 from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import placement, ranges
 from edgeseg.quantization.recipe import QuantizationRecipe
+from tests.benchmarks.interleaved import CLOCKS, measure, ratio
 from tests.unit.graph.rewrites.networks import mobilenet, unet
-
-CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.thread_time_ns}
-"""The CPU time of the calling thread, in which one-threaded runtimes work, leaves out what others take of the machine."""
 
 
 def networks(checkpoint: Path | None) -> dict[str, tuple[Any, ModelSpec]]:
@@ -81,27 +77,6 @@ def variants(backend: str, model: Any, spec: ModelSpec, sets: list[tuple[str, ..
     return found
 
 
-def measure(sessions: list[Session], spec: ModelSpec, rounds: int, repeats: int, clock: str) -> np.ndarray:
-    """Nanoseconds [sessions, rounds]: the least of `repeats` runs."""
-    now = CLOCKS[clock]
-    layouts = {shape: np.random.default_rng(0).normal(size=shape) for shape in [spec.input_shape]}
-    feeds = {spec.input_name: layouts[spec.input_shape].astype(np.float32)}
-    for session in sessions:
-        for _ in range(5):
-            session.run(feeds)
-    taken = np.zeros((len(sessions), rounds))
-    order = np.random.default_rng(1)
-    for turn in range(rounds):
-        for index in order.permutation(len(sessions)):
-            samples = []
-            for _ in range(repeats):
-                start = now()
-                sessions[index].run(feeds)
-                samples.append(now() - start)
-            taken[index, turn] = min(samples)
-    return taken
-
-
 def compare(backend_name: str, graphs: dict[str, Any], spec: ModelSpec, given: argparse.Namespace) -> None:
     """Print a line for each graph."""
     backend = backends.load(backend_name)
@@ -116,13 +91,8 @@ def compare(backend_name: str, graphs: dict[str, Any], spec: ModelSpec, given: a
         taken = measure(sessions, specs[0], given.rounds, given.repeats, given.clock)
         for session in sessions:
             session.close()
-    rng = np.random.default_rng(2)
     for name, row in zip(graphs, taken, strict=True):
-        ratios = row / taken[0]
-        draws = np.median(ratios[rng.integers(0, len(ratios), (2000, len(ratios)))], axis=1)
-        low, high = np.percentile(draws, (2.5, 97.5))
-        ratio = f"{np.median(ratios):.3f} [{low:.3f}, {high:.3f}]"
-        print(f"{backend_name:9} {np.median(row) / 1e6:8.2f} ms  {ratio}  {name}", flush=True)
+        print(f"{backend_name:9} {np.median(row) / 1e6:8.2f} ms  {ratio(row, taken[0])}  {name}", flush=True)
 
 
 def main() -> None:

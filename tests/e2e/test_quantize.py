@@ -15,8 +15,9 @@ LOOSE = ("--min-agreement", "90", "--max-drop", "50", "--max-connectivity-drop",
 
 @pytest.fixture
 def quantize(edgeseg, weights_file):
-    def run(*words, calib="sample:8", ranges="minmax"):
-        return edgeseg("quantize", weights_file, "--int8", *SMALL, "--calib", calib, "--ranges", ranges, *words)
+    def run(*words, calib="sample:8", ranges="minmax", max_float="0"):
+        fixed = ("--calib", calib, "--ranges", ranges, "--max-float", max_float)
+        return edgeseg("quantize", weights_file, "--int8", *SMALL, *fixed, *words)
 
     return run
 
@@ -35,7 +36,8 @@ def test_three_targets_from_one_calibration(quantize, edgeseg, need, tmp_path):
         assert artifact.manifest.precision == "int8"
         assert record.method == "edgeseg"
         assert (record.calibration, record.count) == ("sample:8", 8)
-        assert record.integer_mac_share > 0.99
+        # OpenVINO's last resize is two matrix products in float, which count.
+        assert record.integer_mac_share > (0.95 if name == "openvino" else 0.99)
         assert sum(record.ranges.values()) == 36
         assert artifact.manifest.parity.passed
         recipes.add((artifact.folder / recipe.FILE).read_bytes())
@@ -70,6 +72,24 @@ def test_a_recipe_is_replayed_and_edited(quantize, edgeseg, weights_file, tmp_pa
     kept.write_text(json.dumps(document))
     edgeseg("quantize", weights_file, *SMALL, "--recipe", kept).refused("unknown field 'colour'")
     edgeseg("quantize", weights_file, *SMALL, "--recipe", "nowhere.json").refused("there is no recipe at nowhere.json")
+
+
+def test_the_first_layers_stay_in_float_where_that_pays(edgeseg, quantize, need, tmp_path):
+    """On the bundled network: fewer pixels change than all in int8, for at most a quarter of the multiplications."""
+    need("openvino", "pip install 'edgeseg[openvino]'")
+    need("ai_edge_litert", "pip install 'edgeseg[tflite]'", what="tflite")
+    words = ("quantize", "--calib", "sample:8", "--ranges", "minmax", "--json", "--min-agreement", "50")
+    whole, default = edgeseg(*words, "--max-float", "0"), edgeseg(*words)
+    assert whole.code == default.code == 0, whole.err + default.err
+    assert whole.json["recipe"]["floating"] == []
+    assert default.json["recipe"]["floating"]
+    assert default.json["recipe"]["error"] < 0.9 * whole.json["recipe"]["error"]
+    for artifact in default.json["artifacts"]:
+        # A little more than a quarter: channels that are padded for a runtime are multiplied, too.
+        assert 0.65 < artifact["quantization"]["integer_mac_share"] < 0.99, artifact["target"]
+    refused = quantize(max_float="120")
+    assert refused.code == 2
+    assert "'120' is no share in per cent, 0 to 100" in refused.err
 
 
 def test_input_and_output_in_int8(quantize, edgeseg, need, tmp_path):
@@ -195,7 +215,7 @@ def planted(tmp_path):
 
 @pytest.mark.slow
 def test_one_channel_of_200_times_the_others_range(edgeseg, planted, tmp_path):
-    words = ("--target", "onnx", "--calib", "sample:32", "--json")
+    words = ("--target", "onnx", "--calib", "sample:32", "--max-float", "0", "--json")
     plain = edgeseg("quantize", planted, *words, "--method", "ort")
     assert plain.code == 3, "plain quantisation has to fail here, or the network proves nothing"
     done = edgeseg("quantize", planted, *words)
@@ -211,7 +231,18 @@ def test_one_channel_of_200_times_the_others_range(edgeseg, planted, tmp_path):
 @pytest.mark.slow
 def test_layers_stay_in_float_until_the_masks_agree(edgeseg, tmp_path):
     """A gate just above what all of it in int8 reaches: the search pays for it with some layers, not with all."""
-    words = ("--target", "onnx", "--calib", "sample:16", "--input-size", "192x112", "--ranges", "minmax")
+    words = (
+        "--target",
+        "onnx",
+        "--calib",
+        "sample:16",
+        "--input-size",
+        "192x112",
+        "--ranges",
+        "minmax",
+        "--max-float",
+        "0",
+    )
     whole = edgeseg("quantize", *words, "--json")
     error = whole.json["recipe"]["error"]
     done = edgeseg("quantize", *words, "--min-agreement", f"{100 * (1 - 0.95 * error):.4f}")

@@ -52,6 +52,7 @@ CARRIERS = (
     "SLICE",
     "STRIDED_SLICE",
     "GATHER",
+    "DEPTH_TO_SPACE",
     "PAD",
     "PADV2",
     "MAX_POOL_2D",

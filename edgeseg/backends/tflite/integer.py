@@ -21,7 +21,19 @@ Inputs of ADD: a, its scale and zero point, b, its, scale and zero point of the 
 they stand for, and have ``activation`` where a ReLU was folded.
 """
 
-_MOVERS = ("Reshape", "Transpose", "Split", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Concat", "MaxPool", "Resize")
+_MOVERS = (
+    "Reshape",
+    "Transpose",
+    "Split",
+    "Slice",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Concat",
+    "MaxPool",
+    "Resize",
+    "DepthToSpace",
+)
 
 
 def fold_pairs(graph: Graph) -> None:

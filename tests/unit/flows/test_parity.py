@@ -10,6 +10,7 @@ from edgeseg.core.spec import ModelSpec
 from edgeseg.data.dataset import Sample
 from edgeseg.data.predictor import Predictor
 from edgeseg.flows.parity import Gate, Lane, compare, gate_for, plan_lanes
+from edgeseg.flows.remembered import Remembered
 
 SPEC = ModelSpec("n", 32, 32, "x", "y", output_kind="labels", output_layout="nhw")
 
@@ -118,6 +119,30 @@ def test_the_worst_are_kept_worst_first_and_no_more():
     assert comparison.worst[0].sample.name == "p17"
     shares = [compared.flipped_share for compared in comparison.worst]
     assert shares == sorted(shares, reverse=True)
+
+
+def test_the_reference_runs_once_for_all_artifacts_while_its_masks_fit():
+    runs = []
+
+    def asked(number):
+        runs.append(number)
+        return mask(number)
+
+    def found(answer, remembered):
+        lane = Lane(Predictor(SPEC, Says(asked)), (("a", Predictor(SPEC, Says(answer))),))
+        return compare(read, 10, [lane], gates=[Gate()], remembered=remembered)[0]
+
+    kept = Remembered()
+    first, second = found(mask, kept), found(flip_one_per_cent, kept)
+    assert sorted(runs) == list(range(10))
+    assert first.agreement.flipped_share == 0
+    alone = judge(flip_one_per_cent, count=10)
+    assert second.agreement == alone.agreement
+    assert (second.scores, second.reference) == (alone.scores, alone.reference)
+    runs.clear()
+    small = Remembered(limit_bytes=3 * 32 * 32)
+    found(mask, small), found(mask, small)
+    assert len(runs) == 17, "three masks fit"
 
 
 def test_every_step_is_told():

@@ -9,10 +9,14 @@ from onnx import numpy_helper
 
 from edgeseg import backends
 from edgeseg.backends import onnx as onnx_backend
-from edgeseg.flows.quantize import SPELLINGS
+from edgeseg.core.spec import ModelSpec
+from edgeseg.flows.quantize import SPELLINGS, _at_opset
+from edgeseg.graph import rewriting, simplify
+from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import qdq, ranges, selection
 from edgeseg.quantization.placement import place
 from edgeseg.quantization.simulation import Simulation, session_of
+from tests.unit.graph.rewrites.networks import mobilenet, unet
 
 
 @pytest.fixture
@@ -80,6 +84,35 @@ def test_a_range_that_passes_the_activation_keeps_it(calibrated, inputs):
     assert apart(run(written, inputs), run(model, inputs)) < 0.03
 
 
+def test_onnx_runtime_keeps_a_convolution_in_integers_whose_activation_the_range_passes(
+    calibrated, inputs, small_spec, tmp_path
+):
+    """A ReLU or Clip between Conv and QuantizeLinear would take the convolution back to float."""
+    from edgeseg.quantization.scales import scale_of
+
+    model, placed, seen, scales = calibrated()
+    scales[placed.group_of()["left"].name] = scale_of(-1.0, 9.0)
+    written = qdq.write(placed, scales, seen, SPELLINGS["onnx"])
+    assert not {"Relu", "Clip"} & {node.op_type for node in written.graph.node}
+    assert apart(run(written, inputs), run(model, inputs)) < 0.03
+    conversion = onnx_backend.BACKEND.convert(written, small_spec, "int8", tmp_path)
+    executed = onnx_backend.BACKEND.executed(tmp_path / conversion.files[0], small_spec, conversion.runtime_options)
+    assert executed.integer_share == 1.0
+
+
+def test_a_convolution_that_went_back_to_float_is_counted_as_float(calibrated, small_spec, tmp_path):
+    """Its weights are no constant of the optimised graph but come out of a DequantizeLinear."""
+    from edgeseg.quantization.scales import scale_of
+
+    _, placed, seen, scales = calibrated()
+    scales[placed.group_of()["left"].name] = scale_of(-1.0, 9.0)
+    written = qdq.write(placed, scales, seen, qdq.Spelling("u8", "integers"))  # not as ONNX Runtime likes it
+    conversion = onnx_backend.BACKEND.convert(written, small_spec, "int8", tmp_path)
+    executed = onnx_backend.BACKEND.executed(tmp_path / conversion.files[0], small_spec, conversion.runtime_options)
+    assert executed.macs == placed.macs
+    assert executed.integer_share < 0.99
+
+
 @pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
 @pytest.mark.parametrize("floating", [(), ("wide.conv", "small"), ("deep",)])
 def test_runtimes_execute_integers(calibrated, inputs, small_spec, need, tmp_path, name, floating):
@@ -100,6 +133,33 @@ def test_runtimes_execute_integers(calibrated, inputs, small_spec, need, tmp_pat
     whole = sum(layer.macs for layer in place(model).layers)
     integers = sum(layer.macs for layer in placed.layers)
     assert executed.integer_share == pytest.approx(integers / whole, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
+@pytest.mark.parametrize("build", [unet, mobilenet])
+def test_other_networks_run_in_integers(name, build, need, tmp_path):
+    """A U-Net with transposed convolutions, and inverted residuals with squeeze-and-excite and hard swish."""
+    backend = backends.load(name)
+    need(backend.package, what=name)
+    raw, output = build(48, 64)
+    spec = ModelSpec(build.__name__, 64, 48, "image", output)
+    cleaned = _at_opset(simplify.simplify(raw)[0])
+    model = rewriting.rewrite(cleaned, spec, Target(rewriting.ANY, "int8")).model
+    placed = place(model)
+    pictures = [np.random.default_rng(seed).normal(size=spec.input_shape).astype(np.float32) for seed in range(4)]
+    seen = ranges.watch(placed, ({"image": x} for x in pictures), len(pictures))
+    scales = {group.name: ranges.candidates(group, seen)["minmax"] for group in placed.groups}
+    conversion = backend.convert(qdq.write(placed, scales, seen, SPELLINGS[name]), spec, "int8", tmp_path)
+    file = tmp_path / conversion.files[0]
+    executed = backend.executed(file, conversion.spec, conversion.runtime_options)
+    assert executed.integer_share == 1.0
+    session = backend.load(file, conversion.spec, threads=1, options=conversion.runtime_options)
+    nchw = conversion.spec.input_layout == "nchw"
+    found = [session.run({"image": x if nchw else np.ascontiguousarray(x.transpose(0, 2, 3, 1))}) for x in pictures]
+    scores = [
+        out[output] if conversion.spec.output_layout == "nchw" else out[output].transpose(0, 3, 1, 2) for out in found
+    ]
+    assert apart(scores, run(raw, pictures)) < 0.02
 
 
 def test_tflite_has_integer_kernels_and_nothing_between(calibrated, small_spec, need):
@@ -160,6 +220,34 @@ def test_a_channel_200_times_the_others_is_found_and_left_in_float(calibrated, i
     final = place(model, floating=selection.layers_of(placed, parts))
     mended = qdq.write(final, selection.carried(scales, placed, final), seen, qdq.Spelling("u8", "pairs"))
     assert judge(run(mended, inputs)) == pytest.approx(error, abs=0.003)
+
+
+def test_the_simulation_leaves_layers_in_float_as_the_written_graph_does(calibrated, inputs):
+    names = ("stem.conv", "left.conv", "right.conv")
+    model, placed, seen, scales = calibrated()
+    simulation = Simulation(placed, seen)
+    simulated = [simulation.run({"image": x}, scales, frozenset(), frozenset(names)) for x in inputs]
+    final = place(model, floating=names)
+    real = run(qdq.write(final, selection.carried(scales, placed, final), seen, qdq.Spelling("u8", "pairs")), inputs)
+    assert apart(simulated, real) < 0.004
+    assert apart(simulated, [simulation.run({"image": x}, scales, frozenset()) for x in inputs]) > 0.001
+
+
+def first(placed, errors, max_share=1.0):
+    """`first_in_float` of a judge that knows the error by the number of layers in float."""
+    return selection.first_in_float(placed, lambda layers: errors[len(layers)], max_share)
+
+
+def test_first_layers_stay_in_float_only_if_they_gain_more_than_they_cost(network):
+    placed = place(network())
+    order = [layer.name for layer in sorted(placed.layers, key=lambda layer: layer.node)]
+    layers, error, plain = first(placed, [1.0, 0.9, 0.30, 0.29, 0.31, 0.3, 0.3, 0.3])
+    assert layers == set(order[:2]), "a third one takes less than 5 % of what is left"
+    assert (error, plain) == (0.30, 1.0)
+    assert first(placed, [1.0] * 8)[0] == frozenset()
+    costs = [sum(one.macs for one in placed.layers if one.name in order[:count]) / placed.macs for count in range(8)]
+    assert first(placed, [1.0, *(1 - 0.9 * cost for cost in costs[1:])])[0] == frozenset(), "less than it costs"
+    assert first(placed, [1.0, *(1 - 1.1 * cost for cost in costs[1:])], max_share=0.9 * costs[1])[0] == frozenset()
 
 
 def test_ranges_are_chosen_by_the_mask(calibrated, inputs):

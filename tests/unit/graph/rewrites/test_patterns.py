@@ -43,6 +43,27 @@ def test_fold_affine_leaves_a_constant_that_is_divided_or_varies_over_the_plane(
     assert apply(sketch, x, "fold-affine").applied == ()
 
 
+@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize("bias", [False, True])
+def test_pixel_shuffle_takes_a_transposed_convolution_apart(step, bias):
+    sketch = Sketch()
+    weight = sketch.constant(sketch.random.normal(size=(3, 5, step, step)).astype(np.float32))
+    inputs = ["image", weight] + [sketch.constant(sketch.random.normal(size=5).astype(np.float32))] * bias
+    after = apply(sketch, sketch.op("ConvTranspose", inputs, 5, strides=[step, step]), "pixel-shuffle")
+    assert ops(after.model) == {"Conv": 1, "DepthToSpace": 1}
+
+
+@pytest.mark.parametrize("attributes", [
+    {"strides": [1, 1]}, {"strides": [2, 2], "pads": [1, 0, 0, 0]}, {"strides": [2, 2], "output_padding": [1, 0]},
+    {"strides": [2, 2], "dilations": [2, 2]}, {"strides": [2, 2], "group": 3}, {"strides": [2, 3]},
+])  # fmt: skip
+def test_pixel_shuffle_leaves_windows_that_overlap_or_are_cut(attributes):
+    sketch = Sketch()
+    weight = sketch.constant(sketch.random.normal(size=(3, 5, 2, 2)).astype(np.float32))
+    after = apply(sketch, sketch.op("ConvTranspose", ["image", weight], 5, **attributes), "pixel-shuffle")
+    assert after.applied == ()
+
+
 def test_merge_convs_merges_where_it_multiplies_less():
     sketch = Sketch()
     x = sketch.conv(sketch.conv("image", 16), 2, kernel=1)
