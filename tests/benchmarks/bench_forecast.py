@@ -37,7 +37,12 @@ GROUPS: dict[str, Callable[[Figure], object]] = {
 
 def networks(connectnet: Path | None = None) -> dict[str, list[Work]]:
     """The work of each network; ConnectNet's only where its artifacts are."""
-    found = {"MobileNet v1": public.mobilenet_v1(), "MobileNet v2": public.mobilenet_v2()}
+    found = {
+        "MobileNet v1": public.mobilenet_v1(),
+        "MobileNet v2": public.mobilenet_v2(),
+        "MobileNet v3 Large": public.mobilenet_v3(large=True),
+        "MobileNet v3 Small": public.mobilenet_v3(large=False),
+    }
     if connectnet is not None:
         from edgeseg import backends
         from edgeseg.core import manifest

@@ -1,19 +1,24 @@
 """What share of this processor's matrix products the runtimes' kernels reach, kind by kind: a check on a forecast's efficiencies.
 
-    OPENBLAS_NUM_THREADS=1 python tests/benchmarks/kernel_efficiency.py
+    OPENBLAS_NUM_THREADS=1 python tests/benchmarks/kernel_efficiency.py [ARTIFACT…]
 
 The forecast takes dense and 1x1 convolutions and matrix products for equally good, and depthwise and transposed ones for a
 share of that. Each kind is a network of one layer between two small ones, run with one thread in turn with a large float32 matrix product of numpy's, by process time, so that other
 work on the machine hits both alike. The share is the median of the paired ratios of multiply-accumulates a second.
+
+Folders of fp32 artifacts are instead run whole, against a forecast by the same roofline for this processor: the matrix product as its
+peak, of which convolutions reach `POINTWISE` as measured without arguments, and a cache that holds everything.
 """
 
 from __future__ import annotations
 
 import functools
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +26,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeseg import backends
+from edgeseg.core import manifest
 from edgeseg.core.spec import ModelSpec
+from edgeseg.forecast import roofline
+from edgeseg.forecast.boards import Board
 from edgeseg.forecast.roofline import FITTED
 
 HEIGHT, WIDTH, CHANNELS, ROUNDS, SLICE_S = 72, 128, 64, 15, 0.1
@@ -68,12 +76,40 @@ def rate(run: Callable[[], object], macs: int) -> float:
     return count * macs / spent
 
 
+POINTWISE, GHZ = 0.67, 3.0
+
+
+def whole(folder: Path, product: Callable[[], object]) -> None:
+    """Print the process time of an artifact's run over its forecast here."""
+    artifact = manifest.read(folder)
+    document = artifact.manifest
+    backend = backends.load(document.backend)
+    work = backend.work(artifact.model_file, document.spec, document.runtime_options)
+    session = backend.load(artifact.model_file, document.spec, threads=1, options=document.runtime_options)
+    run = functools.partial(
+        session.run, {document.spec.input_name: np.zeros(document.spec.input_shape, document.spec.input_dtype)}
+    )
+    run()
+    ratios = []
+    for _ in range(2 * ROUNDS):
+        peak = rate(product, 768**3)
+        board = Board("this", "this", "", False, 1, GHZ, {"f32": peak / GHZ / 1e9}, 1 << 30, 20e9, ())
+        costs = roofline.costs(work, board, 1, "f32", "f32", replace(FITTED, out_of_order=POINTWISE))
+        ratios.append(1 / rate(run, 1) / sum(cost.seconds for cost in costs))
+    low, high = np.quantile(ratios, [0.1, 0.9])
+    print(f"{artifact.name}: x{statistics.median(ratios):.2f} [{low:.2f} … {high:.2f}] of its forecast here")
+
+
 def main() -> None:
     left, right = (np.random.default_rng(0).normal(size=(768, 768)).astype(np.float32) for _ in range(2))
 
     def product() -> object:
         return left @ right
 
+    if sys.argv[1:]:
+        for folder in sys.argv[1:]:
+            whole(Path(folder), product)
+        return
     for name in ("onnx", "tflite", "openvino"):
         backend = backends.load(name)
         for kind in KINDS:

@@ -76,6 +76,10 @@ FITTED = [
 """Figures of boards that are forecast, or of the same cores."""
 
 UNSEEN = [
+    Figure(XNNPACK, PI3, "MobileNet v3 Large", "f32", 4, 67),
+    Figure(XNNPACK, PI3, "MobileNet v3 Small", "f32", 4, 22),
+    Figure(XNNPACK, PI4_2019, "MobileNet v3 Large", "f32", 4, 40),
+    Figure(XNNPACK, PI4_2019, "MobileNet v3 Small", "f32", 4, 15),
     Figure(PHONES, PIXEL2, "MobileNet v1", "f32", 1, 86),
     Figure(PHONES, PIXEL2, "MobileNet v2", "f32", 1, 53),
     Figure(PHONES, PIXEL3A, "MobileNet v1", "f32", 1, 88),
@@ -84,7 +88,7 @@ UNSEEN = [
     Figure(PADDLE, S855, "ConnectNet 192x192", "f32", 1, 12.3),
     Figure(SLIM, SDM710, "ConnectNet 398x224", "f32", 1, 56.36),
 ]
-"""Figures that the fit does not see: other devices, and the network that edgeseg is about. The SDM710's input size is not said where
+"""Figures that the fit does not see: another network on the same boards, other devices, and the network that edgeseg is about. The SDM710's input size is not said where
 the figure stands; it is taken for that of the portrait network."""
 
 
@@ -102,8 +106,13 @@ class _Sketch:
         self.work.append(Work(kind, weights * size * size, weights, given * self.size**2, made * size**2))
         self.size = size
 
-    def head(self, given: int) -> None:
-        self.work.append(Work("matrix", given * 1000, given * 1000, given, 1000))
+    def matrix(self, given: int, made: int) -> None:
+        self.work.append(Work("matrix", given * made, given * made, given, made))
+
+    def over(self, channels: int, reads: int = 1) -> None:
+        """An operator over all numbers of a tensor."""
+        size = channels * self.size**2
+        self.work.append(Work("other", 0, 0, reads * size, size))
 
 
 def mobilenet_v1() -> list[Work]:
@@ -125,7 +134,7 @@ def mobilenet_v1() -> list[Work]:
         net.conv(given, given, 3, stride, depthwise=True)
         net.conv(given, made, 1, 1)
         given = made
-    net.head(given)
+    net.matrix(given, 1000)
     return net.work
 
 
@@ -144,9 +153,53 @@ def mobilenet_v2() -> list[Work]:
             net.conv(wide, wide, 3, stride, depthwise=True)
             net.conv(wide, made, 1, 1)
             if stride == 1 and given == made:
-                size = made * net.size**2
-                net.work.append(Work("other", 0, 0, 2 * size, size))
+                net.over(made, 2)
             given = made
     net.conv(given, 1280, 1, 1)
-    net.head(1280)
+    net.matrix(1280, 1000)
+    return net.work
+
+
+# Kernel, expanded and output channels, squeeze-and-excitation, hard swish, stride.
+_LARGE = [
+    (3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1), (5, 72, 40, 1, 0, 2), (5, 120, 40, 1, 0, 1),
+    (5, 120, 40, 1, 0, 1), (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1),
+    (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1), (5, 672, 160, 1, 1, 2), (5, 960, 160, 1, 1, 1), (5, 960, 160, 1, 1, 1),
+]  # fmt: skip
+_SMALL = [
+    (3, 16, 16, 1, 0, 2), (3, 72, 24, 0, 0, 2), (3, 88, 24, 0, 0, 1), (5, 96, 40, 1, 1, 2), (5, 240, 40, 1, 1, 1),
+    (5, 240, 40, 1, 1, 1), (5, 120, 48, 1, 1, 1), (5, 144, 48, 1, 1, 1), (5, 288, 96, 1, 1, 2), (5, 576, 96, 1, 1, 1),
+    (5, 576, 96, 1, 1, 1),
+]  # fmt: skip
+
+
+def mobilenet_v3(*, large: bool) -> list[Work]:
+    """Howard et al. 2019, tables 1 and 2, 224 x 224; hard swish is an operator of its own."""
+    net = _Sketch(224)
+    net.conv(3, 16, 3, 2)
+    net.over(16)
+    given = 16
+    for kernel, wide, made, squeezed, swish, stride in _LARGE if large else _SMALL:
+        if wide != given:
+            net.conv(given, wide, 1, 1)
+            if swish:
+                net.over(wide)
+        net.conv(wide, wide, kernel, stride, depthwise=True)
+        if swish:
+            net.over(wide)
+        if squeezed:
+            net.work.append(Work("other", 0, 0, wide * net.size**2, wide))
+            net.matrix(wide, wide // 4)
+            net.matrix(wide // 4, wide)
+            net.over(wide)
+        net.conv(wide, made, 1, 1)
+        if stride == 1 and given == made:
+            net.over(made, 2)
+        given = made
+    last, hidden = (960, 1280) if large else (576, 1024)
+    net.conv(given, last, 1, 1)
+    net.over(last)
+    net.work.append(Work("other", 0, 0, last * net.size**2, last))
+    net.matrix(last, hidden)
+    net.matrix(hidden, 1000)
     return net.work
