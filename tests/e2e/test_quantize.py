@@ -36,8 +36,8 @@ def test_three_targets_from_one_calibration(quantize, edgeseg, need, tmp_path):
         assert artifact.manifest.precision == "int8"
         assert record.method == "edgeseg"
         assert (record.calibration, record.count) == ("sample:8", 8)
-        # OpenVINO's last resize is two matrix products in float, which count.
-        assert record.integer_mac_share > (0.95 if name == "openvino" else 0.99)
+        # All convolutions; OpenVINO resizes the scores by two matrix products in float, which count as well.
+        assert record.integer_mac_share > (0.97 if "matmul-resize" in " ".join(artifact.manifest.rewrites) else 0.99)
         assert sum(record.ranges.values()) == 36
         assert artifact.manifest.parity.passed
         recipes.add((artifact.folder / recipe.FILE).read_bytes())

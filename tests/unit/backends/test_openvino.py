@@ -79,3 +79,13 @@ def test_int8_that_arm_refuses_is_computed_in_float_there_and_nowhere_else(monke
     monkeypatch.setattr(openvino, "_is_arm", lambda: False)
     with pytest.raises(RuntimeError, match="should be single"):
         openvino._compile(Refusing(), "model.xml", {})
+
+
+def test_model_info_prepares_nothing_where_frames_of_bytes_go_in():
+    from edgeseg.core.spec import ModelSpec
+    from edgeseg.graph.frames import frame_spec
+
+    info = model_info(frame_spec(ModelSpec("sketch", 8, 8, "image", "scores", color="bgr")))
+    assert info["mean_values"] == "0 0 0"
+    assert info["scale_values"] == "1 1 1"
+    assert info["reverse_input_channels"] == "True"
