@@ -198,7 +198,7 @@ def _prefixes(placement: Placement, max_share: float) -> list[tuple[frozenset[st
         if cost > max_share:
             break
         placed = place(placement.model, floating=first)
-        made = {item.result for item in (*placed.layers, *placed.additions)}
+        made = {layer.result for layer in placed.layers} | {add.result for add in placed.additions}
         rounded = [name for group in placed.groups for name in group.sources if name not in made]
         found.append((first, cost, sum(math.prod(placed.shapes[name]) for name in rounded)))
     return found
