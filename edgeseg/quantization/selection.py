@@ -6,11 +6,12 @@ costs a pixel. So every choice is judged by how many pixels change their class a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeseg.core.arrays import Array
-from edgeseg.quantization.placement import Placement
+from edgeseg.quantization.placement import Placement, place
 from edgeseg.quantization.ranges import METHODS, Method, Watched, candidates
 from edgeseg.quantization.scales import Scale
 from edgeseg.quantization.simulation import Simulation
@@ -24,6 +25,9 @@ TRIALS = 6
 
 _WORTHWHILE = 0.98
 """A change has to take at least 2 % of the error away: less is the noise of a few pictures."""
+
+_NARROW = 1.1
+"""Borders of at most 10 % more than the least are as good as it."""
 
 _NEARLY = 1.05
 """The fewest layers with an error of at most 5 % above the least are taken."""
@@ -156,7 +160,9 @@ def first_in_float(
     """How many of the first layers are worth leaving in float.
 
     Their noise goes through all others, and they have few multiplications and few channels, which is not what integer
-    kernels are good at. They stand together, so there is one border between float and integers and no conversions inside.
+    kernels are good at. What costs time is the border: numbers that are made in float and rounded for the integer layers
+    (a border right behind the first convolution was measured to eat all that integers gain). So the border is where least
+    is rounded, and there the error decides.
 
     Args:
         placement: What is quantised.
@@ -167,22 +173,35 @@ def first_in_float(
         The layers, the error with them in float, and the error with none. No layers unless the share of the error that
         they take away is larger than their share of the multiplications.
     """
-    total = max(placement.macs, 1)
     plain = judge(frozenset())
-    tried: list[tuple[frozenset[str], float, float]] = []
-    first: frozenset[str] = frozenset()
-    cost = 0.0
-    for layer in sorted(placement.layers, key=lambda layer: layer.node):
-        first, cost = first | {layer.name}, cost + layer.macs / total
-        if cost > max_share or len(first) == len(placement.layers):
-            break
-        tried.append((first, cost, judge(first)))
+    possible = _prefixes(placement, max_share)
+    narrowest = min((border for _, _, border in possible), default=0)
+    tried = [(layers, cost, judge(layers)) for layers, cost, border in possible if border <= narrowest * _NARROW]
     good = [(layers, error) for layers, cost, error in tried if error < plain * min(_WORTHWHILE, 1 - cost)]
     if not good:
         return frozenset(), plain, plain
     least = min(error for _, error in good)
     layers, error = next((layers, error) for layers, error in good if error <= least * _NEARLY)
     return layers, error, plain
+
+
+def _prefixes(placement: Placement, max_share: float) -> list[tuple[frozenset[str], float, int]]:
+    """The first layers, from one to all that may be float: their share of the multiplications, and the size of the border.
+
+    The border is the number of elements that are made in float, or come in, and are rounded for integer layers.
+    """
+    found = []
+    first: frozenset[str] = frozenset()
+    cost = 0.0
+    for layer in sorted(placement.layers, key=lambda layer: layer.node)[:-1]:
+        first, cost = first | {layer.name}, cost + layer.macs / max(placement.macs, 1)
+        if cost > max_share:
+            break
+        placed = place(placement.model, floating=first)
+        made = {layer.result for layer in placed.layers} | {add.result for add in placed.additions}
+        rounded = [name for group in placed.groups for name in group.sources if name not in made]
+        found.append((first, cost, sum(math.prod(placed.shapes[name]) for name in rounded)))
+    return found
 
 
 def layers_of(placement: Placement, parts: frozenset[str]) -> frozenset[str]:

@@ -3,7 +3,8 @@
 For each backend: the plain fp32 artifact (no rewrites; OpenVINO pinned to f32) as 1, our INT8 as `edgeseg quantize`
 makes it, and what a user would get without edgeseg from the same calibration pictures: ONNX Runtime's `quantize_static`
 with its defaults, NNCF's defaults in OpenVINO (where it is installed), the plain graph lowered from `quantize_static`
-for TFLite. `--float PATTERN` adds our INT8 with layers left in float. Not collected by pytest.
+for TFLite. `--float PATTERN` adds our INT8 with other layers left in float, `--float ""` with none. Not collected by
+pytest: figures of a shared machine prove nothing to a test.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,74 +23,76 @@ import numpy as np
 
 from edgeseg import backends
 from edgeseg.assets import bundled
+from edgeseg.core.backend import Session
 from edgeseg.core.spec import ModelSpec
 from edgeseg.flows import calibration
-from edgeseg.flows import choice as choosing
 from edgeseg.flows.model import ModelRequest, read_model
-from edgeseg.flows.parity import INT8_GATE
-from edgeseg.flows.quantize import SPELLINGS, _at_opset
-from edgeseg.graph import rewriting, simplify
-from edgeseg.graph.rewriting import Target
-from edgeseg.quantization import alternatives, qdq
+from edgeseg.flows.quantize import QuantizeRequest, _at_opset, quantize
+from edgeseg.graph import simplify
+from edgeseg.quantization import alternatives, recipe
 from tests.benchmarks.interleaved import CLOCKS, measure, ratio
 
-Variants = dict[str, tuple[str, Any]]
-"""Name to precision and model."""
+
+@dataclass(frozen=True)
+class Entry:
+    """One loaded network and the share of its multiplications that run in integers."""
+
+    label: str
+    session: Session
+    spec: ModelSpec
+    share: float
 
 
-def ours(model: Any, spec: ModelSpec, material: calibration.Material, patterns: list[str]) -> dict[str, Any]:
-    """Name to choice: the default one, and one for each pattern of layers left in float."""
-    target = Target(rewriting.ANY, "int8")
-    rewritten = rewriting.rewrite(_at_opset(model), spec, target, None).model
-    chosen = choosing.choose(rewritten, spec, material, INT8_GATE, say=lambda line: None)
-    found = {"edgeseg": chosen}
-    for pattern in patterns:
-        names = [layer.name for layer in chosen.placement.layers]
-        floating = {name for part in pattern.split(",") for name in fnmatch.filter(names, part)}
-        found[f"edgeseg, {pattern} in float"] = choosing.replay(
-            rewritten, replace(chosen.recipe, floating=tuple(sorted(floating)))
+def ours(request: QuantizeRequest, label: str) -> dict[str, Entry]:
+    """Backend to our INT8, as the command makes it."""
+    found = {}
+    for item in quantize(request).quantized:
+        assert item.artifact is not None, item.error
+        written = item.artifact.manifest
+        session = backends.load(item.target).load(
+            item.artifact.model_file, written.spec, threads=1, options=written.runtime_options
         )
+        assert written.quantization is not None
+        found[item.target] = Entry(label, session, written.spec, written.quantization.integer_mac_share or 0.0)
     return found
 
 
-def variants(backend: str, model: Any, spec: ModelSpec, choices: dict[str, Any], material: Any) -> Variants:
-    """Everything that is compared in one backend."""
+def converted(name: str, label: str, model: Any, spec: ModelSpec, precision: str, out: Path) -> Entry:
+    """A model as the backend converts it, no more."""
+    backend = backends.load(name)
+    out.mkdir()
+    done = backend.convert(model, spec, precision, out)
+    file = out / done.files[0]
+    session = backend.load(file, done.spec, threads=1, options=done.runtime_options)
+    share = backend.executed(file, done.spec, done.runtime_options).integer_share if precision == "int8" else 0.0
+    return Entry(label, session, done.spec, share)
+
+
+def others(name: str, model: Any, spec: ModelSpec, material: calibration.Material, folder: Path) -> list[Entry]:
+    """Plain fp32, and the standard quantisers on the plain graph."""
 
     def feeds() -> Any:
         return ({spec.input_name: tensor} for _, tensor, _ in material.stream())
 
-    found: Variants = {"plain fp32": ("fp32", model)}
-    for name, choice in choices.items():
-        written = qdq.write(choice.placement, choice.scales, choice.seen, SPELLINGS[backend])
-        found[f"int8: {name}"] = ("int8", written)
-    signed = backend == "tflite"
-    found["int8: quantize_static"] = ("int8", alternatives.ort_static(_at_opset(model), feeds(), signed=signed))
-    if backend == "openvino" and importlib.util.find_spec("nncf") is not None:
-        found["int8: nncf"] = ("int8", alternatives.nncf_static(model, feeds(), material.count))
+    static = alternatives.ort_static(_at_opset(model), feeds(), signed=name == "tflite")
+    found = [
+        converted(name, "plain fp32", model, spec, "fp32", folder / f"{name}.fp32"),
+        converted(name, "int8: quantize_static", static, spec, "int8", folder / f"{name}.static"),
+    ]
+    if name == "openvino" and importlib.util.find_spec("nncf") is not None:
+        quantised = alternatives.nncf_static(model, feeds(), material.count)
+        found.append(converted(name, "int8: nncf", quantised, spec, "int8", folder / f"{name}.nncf"))
     return found
 
 
-def compare(name: str, found: Variants, spec: ModelSpec, given: argparse.Namespace) -> None:
-    """Print a line for each variant."""
-    backend = backends.load(name)
-    with tempfile.TemporaryDirectory() as folder:
-        sessions, specs, shares = [], [], []
-        for index, (precision, model) in enumerate(found.values()):
-            out = Path(folder) / str(index)
-            out.mkdir()
-            done = backend.convert(model, spec, precision, out)
-            file = out / done.files[0]
-            specs.append(done.spec)
-            sessions.append(backend.load(file, done.spec, threads=1, options=done.runtime_options))
-            executed = backend.executed(file, done.spec, done.runtime_options)
-            shares.append(executed.integer_share if precision == "int8" else 0.0)
-        taken = measure(sessions, specs[0], given.rounds, given.repeats, given.clock)
-        for session in sessions:
-            session.close()
-    for label, row, share in zip(found, taken, shares, strict=True):
-        print(
-            f"{name:9} {np.median(row) / 1e6:8.2f} ms  {ratio(row, taken[0])}  {share:6.1%} int8  {label}", flush=True
-        )
+def compare(name: str, entries: list[Entry], given: argparse.Namespace) -> None:
+    """Print a line for each variant; the first is 1."""
+    spec = entries[0].spec
+    taken = measure([entry.session for entry in entries], spec, given.rounds, given.repeats, given.clock)
+    for entry, row in zip(entries, taken, strict=True):
+        entry.session.close()
+        figures = f"{np.median(row) / 1e6:8.2f} ms  {ratio(row, taken[0])}"
+        print(f"{name:9} {figures}  {entry.share:6.1%} int8  {entry.label}", flush=True)
 
 
 def main() -> None:
@@ -99,23 +102,33 @@ def main() -> None:
     parser.add_argument("--input-size", default="", help="WxH")
     parser.add_argument("--calib", default="sample:64")
     parser.add_argument("--backends", default="onnx,openvino,tflite")
-    parser.add_argument(
-        "--float", action="append", default=[], help="also with these layers in float: PATTERN,… (repeatable)"
-    )
+    parser.add_argument("--float", action="append", default=[], help="also with these in float: PATTERN,… (repeatable)")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     given = parser.parse_args()
     size = tuple(int(part) for part in given.input_size.split("x")) if given.input_size else None
-    read = read_model(ModelRequest(given.checkpoint or bundled(), size=size))
+    asked = ModelRequest(given.checkpoint or bundled(), size=size)
+    read = read_model(asked)
     model, spec = simplify.simplify(read.model)[0], read.spec
-    material = calibration.gather(given.calib, spec, say=lambda line: print(line, file=sys.stderr))
-    choices = ours(model, spec, material, given.float)
-    for backend in given.backends.split(","):
-        found = variants(backend, model, spec, choices, material)
-        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-        print(f"{spec.name}, {spec.width}x{spec.height}, one thread, {given.clock} time, load {load}")
-        compare(backend, found, spec, given)
+    names = tuple(given.backends.split(","))
+    with tempfile.TemporaryDirectory() as kept:
+        folder = Path(kept)
+        request = QuantizeRequest(asked, names, calibration=given.calib, out=folder / "ours")
+        made = [ours(request, "int8: edgeseg")]
+        chosen = recipe.read(next(folder.glob("ours/*/*-int8/recipe.json")))
+        for number, text in enumerate(given.float):
+            floating = [one for part in text.split(",") for one in fnmatch.filter(sorted(chosen.means), part)]
+            file = folder / f"{number}.json"
+            recipe.write(file, replace(chosen, floating=tuple(sorted(set(floating)))))
+            again = replace(request, recipe=file, data=given.calib, out=folder / str(number))
+            made.append(ours(again, f"int8: edgeseg, {text or 'nothing'} in float"))
+        material = calibration.gather(given.calib, spec, say=lambda line: print(line, file=sys.stderr))
+        for name in names:
+            plain, *standard = others(name, model, spec, material, folder)
+            load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+            print(f"{spec.name}, {spec.width}x{spec.height}, one thread, {given.clock} time, load {load}")
+            compare(name, [plain, *(one[name] for one in made), *standard], given)
 
 
 if __name__ == "__main__":

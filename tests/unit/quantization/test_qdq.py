@@ -235,19 +235,31 @@ def test_the_simulation_leaves_layers_in_float_as_the_written_graph_does(calibra
 
 def first(placed, errors, max_share=1.0):
     """`first_in_float` of a judge that knows the error by the number of layers in float."""
-    return selection.first_in_float(placed, lambda layers: errors[len(layers)], max_share)
+    return selection.first_in_float(placed, lambda layers: errors[len(layers)], max_share)[0]
+
+
+def test_first_layers_stay_in_float_where_little_is_rounded_behind_them(network):
+    placed = place(network())
+    order = [layer.name for layer in sorted(placed.layers, key=lambda layer: layer.node)]
+    borders = {len(layers): border for layers, _, border in selection._prefixes(placed, 1.0)}
+    assert borders[1] == 8 * 16 * 24, "the stem's result"
+    assert borders[2] == 8 * 16 * 24 + 8 * 8 * 12, (
+        "the right branch reads that, too, and what the left one makes is joined"
+    )
+    assert borders[4] == borders[5] == 8 * 8 * 12 == min(borders.values())
+    errors = [1.0, *([0.01] * 7)]
+    assert first(placed, errors) == set(order[:4]), "the fewest layers of the narrow borders"
+    errors[4] = 0.02
+    assert first(placed, errors) == set(order[:5]), "the error decides between them"
 
 
 def test_first_layers_stay_in_float_only_if_they_gain_more_than_they_cost(network):
     placed = place(network())
-    order = [layer.name for layer in sorted(placed.layers, key=lambda layer: layer.node)]
-    layers, error, plain = first(placed, [1.0, 0.9, 0.30, 0.29, 0.31, 0.3, 0.3, 0.3])
-    assert layers == set(order[:2]), "a third one takes less than 5 % of what is left"
-    assert (error, plain) == (0.30, 1.0)
-    assert first(placed, [1.0] * 8)[0] == frozenset()
-    costs = [sum(one.macs for one in placed.layers if one.name in order[:count]) / placed.macs for count in range(8)]
-    assert first(placed, [1.0, *(1 - 0.9 * cost for cost in costs[1:])])[0] == frozenset(), "less than it costs"
-    assert first(placed, [1.0, *(1 - 1.1 * cost for cost in costs[1:])], max_share=0.9 * costs[1])[0] == frozenset()
+    costs = {len(layers): cost for layers, cost, _ in selection._prefixes(placed, 1.0)}
+    assert first(placed, [1.0] * 8) == frozenset()
+    assert first(placed, [1.0] + [1 - 0.9 * costs.get(count, 1.0) for count in range(1, 8)]) == frozenset()
+    assert first(placed, [1.0] + [1 - 1.1 * costs.get(count, 0.9) for count in range(1, 8)]) != frozenset()
+    assert first(placed, [1.0, *([0.01] * 7)], max_share=0.9 * costs[1]) == frozenset(), "none is allowed"
 
 
 def test_ranges_are_chosen_by_the_mask(calibrated, inputs):
