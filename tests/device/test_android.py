@@ -52,7 +52,7 @@ def asked(tmp_path):
 
 def test_adbd_is_killed_in_the_middle_and_the_rows_before_it_are_kept(start_phone, asked, monkeypatch):
     monkeypatch.setattr(_remote, "PATIENCE_S", 5.0)
-    phone = start_phone()
+    phone = start_phone(warm=True)
     monkeypatch.setattr(devices, "load", lambda name, settings: phone.device())
 
     def kill(what, share):
@@ -79,7 +79,7 @@ def test_adbd_is_killed_in_the_middle_and_the_rows_before_it_are_kept(start_phon
 
 
 def test_adbd_comes_back_and_the_run_goes_on(start_phone, asked, monkeypatch):
-    phone = start_phone()
+    phone = start_phone(warm=True)
     monkeypatch.setattr(devices, "load", lambda name, settings: phone.device())
     timers = []
 
@@ -116,7 +116,7 @@ def test_a_phone_that_cannot_be_used(start_phone, extra, message, hint):
 
 
 def test_a_worker_that_hangs_is_ended_there_too_and_nothing_is_left(start_phone, asked):
-    phone = start_phone()
+    phone = start_phone(warm=True)
     device = phone.device()
     item = Item("one", "null", "model.null", SPEC)
     worker = device.start([(item, asked.artifacts[0])], [np.zeros((8, 8, 3), np.uint8)], timeout_s=120)
@@ -152,7 +152,7 @@ def test_keep_and_clean(start_phone, asked):
 
 
 def test_heat_that_comes_on(start_phone, asked, monkeypatch):
-    phone = start_phone()
+    phone = start_phone(warm=True)
     monkeypatch.setattr(devices, "load", lambda name, settings: phone.device())
 
     def heat(what, share):
@@ -167,7 +167,7 @@ def test_heat_that_comes_on(start_phone, asked, monkeypatch):
 
 
 def test_benchmark_model_of_another_processor_and_one_that_does_not_run(start_phone, asked, tmp_path, monkeypatch):
-    phone = start_phone()
+    phone = start_phone(warm=True)
     with pytest.raises(EdgesegError, match="is a program, and not for 64-bit Arm"):
         phone.device(benchmark_model=sys.executable).probe()
     broken = tmp_path / "benchmark_model"
