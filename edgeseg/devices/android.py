@@ -103,11 +103,11 @@ class AndroidDevice(ShellDevice):
             return
         try:
             done = self._adb.run(_CLEAN, ["busy", store.root], timeout_s=120)
-            why = "" if done.returncode == 0 else done.last_words
+            why = "" if done.stdout else "another run uses it" if done.returncode == 0 else done.last_words
         except EdgesegError as error:
             why = error.message
         if why:
-            self._settings.say(f"{store.root} could not be removed ({why}); edgeseg device clean android does it")
+            self._settings.say(f"{store.root} was not removed ({why}); edgeseg device clean android does it")
 
     def _set_up(self) -> Store:
         if self._store is None or self._phone is None:

@@ -68,7 +68,7 @@ def test_adbd_is_killed_in_the_middle_and_the_rows_before_it_are_kept(start_phon
     assert rows["m/one"].cold is not None
     assert rows["m/two"].failure.reason == "connection lost"
     assert not phone.workers()
-    assert any("could not be removed" in line and "edgeseg device clean android" in line for line in phone.told)
+    assert any("was not removed" in line and "edgeseg device clean android" in line for line in phone.told)
 
     phone.stand_in.start()
     again = bench(BenchRequest(**{**asked.__dict__, "resume": True}))
@@ -144,6 +144,7 @@ def test_keep_and_clean(start_phone, asked):
     worker = again.start([], [], timeout_s=120)
     other.close()
     assert phone.left() == [folder], "a folder that another run uses stays"
+    assert any("another run uses it" in line for line in phone.told)
     assert again.clean() == f"/data/local/tmp/{folder}"
     assert phone.left() == []
     assert not phone.workers()
