@@ -27,20 +27,23 @@ from edgeseg.transports.adb import USB_DEBUGGING, Adb
 INSTALL_COMMAND = _phone_bundle.INSTALL_COMMAND
 ROOM = "make room on the phone: Settings > Storage; or remove what edgeseg keeps there: edgeseg device clean android"
 
-_CLEAN = r"""
+_CLEAN = (
+    _phone.ALIVE
+    + r"""
 keep=$1; shift
 for folder in "$@"; do
   [ -d "$folder" ] || continue
   for job in "$folder"/jobs/*; do
     [ -d "$job" ] || continue
-    [ "$keep" = busy ] && kill -0 "$(cat "$job/pid" 2>/dev/null)" 2>/dev/null && exit 0
-    pid=$(cat "$job/pid" 2>/dev/null)  # of 0 it would be our own group
-    [ "${pid:-0}" -gt 1 ] 2>/dev/null && kill -s KILL -- "-$pid" 2>/dev/null
+    alive "$job" || continue
+    [ "$keep" = busy ] && exit 0
+    kill -s KILL -- "-$(cat "$job/pid")"
   done
   rm -rf "$folder" || exit
   echo "$folder"
 done
 """
+)
 
 
 class AndroidDevice(ShellDevice):
