@@ -78,7 +78,9 @@ class Adb:
         self._tell_of_server()
         seen = self.devices()
         serial = self._wanted
-        if serial and ":" in serial and not any(one.serial == serial and one.state == "device" for one in seen):
+        if serial and ":" in serial and Seen(serial, "device") not in seen:
+            if serial in [one.serial for one in seen]:  # offline: as long as adb remembers it, it does not connect anew
+                self.disconnect()
             self._ask(["connect", serial])
             seen = self.devices()
         if not serial:
@@ -159,7 +161,7 @@ class Adb:
     def disconnect(self) -> None:
         """Let adb's server forget a device that was connected to by its address."""
         with contextlib.suppress(EdgesegError):
-            self._ask(["disconnect", self.serial])
+            self._ask(["disconnect", self._wanted])
 
     def close(self) -> None:
         """Nothing is held: the server is the user's."""

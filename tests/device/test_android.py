@@ -210,7 +210,6 @@ def test_the_command_line_with_all_runtimes(start_phone, tmp_path):
     """Masks of the real Arm kernels through adb; records are stamped, and no time is shown."""
     phone = start_phone()
     edgeseg(tmp_path, "export", "--target", ",".join(BACKENDS))
-    edgeseg(tmp_path, "quantize", "--int8", "--target", "onnx,tflite", "--calib", "sample:8")
     (tmp_path / "benchmark_model").write_text(BENCHMARK_MODEL)
     folder = tmp_path / "exports/pphumanseg-lite"
     artifacts = sorted(path for path in folder.iterdir() if path.name.partition("-")[0] in BACKENDS)
@@ -218,16 +217,16 @@ def test_the_command_line_with_all_runtimes(start_phone, tmp_path):
     done = edgeseg(tmp_path, "bench", *artifacts, *words, "--cores", "big", "--benchmark-model", "benchmark_model")
     (document,) = json.loads(done.stdout)["benches"]
     rows = {row["variant"]: row for row in document["rows"]}
-    assert len(rows) == len(artifacts) + 2
+    assert len(rows) == len(BACKENDS) + 1
     for name, row in rows.items():
         print(name, row["flipped_share"])
         assert row["emulated"] is True
-        assert row["failure"] is None
+        assert not row["failure"]
         assert [key for key, value in row.items() if key.endswith("_ms") and value is not None] == []
         if "benchmark_model" in name:
             assert row["flipped_share"] is None
         else:
-            assert row["flipped_share"] <= (0.001 if "fp32" in name else 0.01)
+            assert row["flipped_share"] <= 0.001
     about = json.loads((tmp_path / document["results"]).parent.joinpath("device.json").read_text())
     assert about["emulated"] is True
     assert about["board"] == "edgeseg Stand-in phone"

@@ -83,6 +83,9 @@ def test_an_address_is_connected_to(adb_server):
     adb = Adb("192.0.2.7:5555")
     adb.connect()
     assert adb.serial == "192.0.2.7:5555"
+    adb_server.states["192.0.2.7:5555"] = "offline"
+    Adb("192.0.2.7:5555").connect()
+    assert "host:disconnect:192.0.2.7:5555" in adb_server.asked, "what is offline has to be forgotten first"
     with pytest.raises(DeviceUnreachable, match=r"adb sees no 192\.0\.2\.8:5555"):
         Adb("192.0.2.8:5555").connect()
 
