@@ -21,7 +21,14 @@ _PROPERTIES = (
     "ro.build.version.sdk", "ro.soc.manufacturer", "ro.soc.model", "ro.board.platform", "ro.kernel.qemu", "ro.boot.qemu",
     "ro.serialno",
 )  # fmt: skip
-_SCRIPT = r"""
+ALIVE = r"""
+alive() { grep -qF "$1" "/proc/$(cat "$1/pid" 2>/dev/null)/cmdline" 2>/dev/null; }
+"""
+"""Whether a job's worker runs. Its process names the job's folder: a number alone may be another's since the phone was started
+anew."""
+_SCRIPT = (
+    ALIVE
+    + r"""
 p() { printf '%s\t%s\n' "$1" "$2"; }
 flat() { tr '\n\t' ';;'; }
 folder=$1; shift
@@ -40,10 +47,11 @@ rm -f "$folder/.try"
 find "$folder" -maxdepth 2 -name '.*.part' -mmin +60 -exec rm -rf {} + 2>/dev/null
 for job in "$folder"/jobs/*; do
   [ -d "$job" ] || continue
-  kill -0 "$(cat "$job/pid" 2>/dev/null)" 2>/dev/null || rm -rf "$job"
+  alive "$job" || rm -rf "$job"
 done
 p end end
 """
+)
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,7 @@ _WORK = (
     r"""
 folder=$1; shift
 mkdir -p "$folder" && cd "$folder" || exit
-read -r _ _ _ _ group _ < /proc/$$/stat
-echo "$group" > pid
+cat /proc/$$/stat | cut -d ' ' -f 5 > pid  # by another program: QEMU makes up what a process reads of itself
 # Some runtimes leave notes in the home folder (ONNX Runtime: an identity for its telemetry): this one is removed again.
 export PYTHONUSERBASE=$HOME/.local HOME=$folder XDG_CACHE_HOME=$folder TMPDIR=$folder PYTHONDONTWRITEBYTECODE=1
 """

@@ -95,7 +95,8 @@ def _sys(cores: Sequence[Model]) -> dict[str, str]:
     files["class/thermal/thermal_zone0/type"] = "cpu-thermal"
     files = {name: f"{text}\n" for name, text in files.items()}
     files[TEMPERATURE] = "51121\n"
-    files[THROTTLED] = "0\n"
+    if any(name.startswith("raspberrypi,") for name in cores[-1].compatible):
+        files[THROTTLED] = "0\n"
     files["firmware/devicetree/base/model"] = f"{cores[-1].board}\0"
     files["firmware/devicetree/base/compatible"] = "".join(f"{name}\0" for name in cores[-1].compatible)
     return files

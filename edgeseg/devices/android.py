@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgeseg import backends
 from edgeseg.core.arrays import Array
 from edgeseg.core.device import TOOL, ConnectionLost, Settings, Worker, WorkerLost
 from edgeseg.core.errors import DeviceUnreachable, EdgesegError
@@ -26,20 +27,23 @@ from edgeseg.transports.adb import USB_DEBUGGING, Adb
 INSTALL_COMMAND = _phone_bundle.INSTALL_COMMAND
 ROOM = "make room on the phone: Settings > Storage; or remove what edgeseg keeps there: edgeseg device clean android"
 
-_CLEAN = r"""
+_CLEAN = (
+    _phone.ALIVE
+    + r"""
 keep=$1; shift
 for folder in "$@"; do
   [ -d "$folder" ] || continue
   for job in "$folder"/jobs/*; do
     [ -d "$job" ] || continue
-    [ "$keep" = busy ] && kill -0 "$(cat "$job/pid" 2>/dev/null)" 2>/dev/null && exit 0
-    pid=$(cat "$job/pid" 2>/dev/null)  # of 0 it would be our own group
-    [ "${pid:-0}" -gt 1 ] 2>/dev/null && kill -s KILL -- "-$pid" 2>/dev/null
+    alive "$job" || continue
+    [ "$keep" = busy ] && exit 0
+    kill -s KILL -- "-$(cat "$job/pid")"
   done
   rm -rf "$folder" || exit
   echo "$folder"
 done
 """
+)
 
 
 class AndroidDevice(ShellDevice):
@@ -56,6 +60,7 @@ class AndroidDevice(ShellDevice):
         self._adb = adb
         self._phone: _phone.AndroidPhone | None = None
         self._mask = ""
+        self._compiled: set[str] = set()
 
     def probe(self) -> Hello:
         """See `edgeseg.core.device.Device.probe`: what the worker says, and what only Android knows."""
@@ -101,11 +106,11 @@ class AndroidDevice(ShellDevice):
             return
         try:
             done = self._adb.run(_CLEAN, ["busy", store.root], timeout_s=120)
-            why = "" if done.returncode == 0 else done.last_words
+            why = "" if done.stdout else "another run uses it" if done.returncode == 0 else done.last_words
         except EdgesegError as error:
             why = error.message
         if why:
-            self._settings.say(f"{store.root} could not be removed ({why}); edgeseg device clean android does it")
+            self._settings.say(f"{store.root} was not removed ({why}); edgeseg device clean android does it")
 
     def _set_up(self) -> Store:
         if self._store is None or self._phone is None:
@@ -135,7 +140,19 @@ class AndroidDevice(ShellDevice):
         interpreter, rest = _phone_bundle.parts(names, self._settings.say)
         (python,) = store.put("runtime", [interpreter.files], packed=True)
         places = store.put("runtime", [part.files for part in rest], packed=True)
-        return [*self._bound, "env", f"PYTHONPATH={':'.join(places)}", "sh", f"{python}/{_phone_bundle.RUN}"]
+        # Without compiled modules a start takes seconds; they are made once, in the folder that is removed.
+        where = [f"PYTHONPATH={':'.join(places)}", f"PYTHONPYCACHEPREFIX={store.root}/compiled"]
+        words = ["env", "-u", "PYTHONDONTWRITEBYTECODE", *where, "sh", f"{python}/{_phone_bundle.RUN}"]
+        self._compile(words, [backends.load(name).package for name in names])
+        return [*self._bound, *words]
+
+    def _compile(self, words: Sequence[str], packages: Sequence[str]) -> None:
+        """Import packages once, so that the first start that is measured is no other than those after it."""
+        new = [name for name in ("numpy", *packages) if name not in self._compiled]
+        if new:
+            self._compiled.update(new)
+            # What fails here fails in the worker too, which says more.
+            self._adb.run('exec "$@"', [*words, "-c", f"import {', '.join(new)}"], timeout_s=600)
 
 
 def device(name: str, detail: str, settings: Settings) -> AndroidDevice:

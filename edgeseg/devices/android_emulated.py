@@ -50,5 +50,5 @@ def device(name: str, detail: str, settings: Settings) -> EmulatedPhone:
         MissingDependency: It is not installed.
     """
     if detail:
-        raise EdgesegError(f"{name} has no kinds", "--device android-emulated")
+        raise EdgesegError(f"android-emulated has no kinds, and {detail!r} is asked for", "--device android-emulated")
     return EmulatedPhone(name, settings, PhoneStandIn())

@@ -78,7 +78,9 @@ class Adb:
         self._tell_of_server()
         seen = self.devices()
         serial = self._wanted
-        if serial and ":" in serial and not any(one.serial == serial and one.state == "device" for one in seen):
+        if serial and ":" in serial and Seen(serial, "device") not in seen:
+            if serial in [one.serial for one in seen]:  # offline: as long as adb remembers it, it does not connect anew
+                self.disconnect()
             self._ask(["connect", serial])
             seen = self.devices()
         if not serial:
@@ -92,7 +94,9 @@ class Adb:
         state = next((one.state for one in seen if one.serial == serial), "")
         if state != "device":
             raise _refusal(serial, state, [one.serial for one in seen])
-        self.serial, self._found = serial, True
+        # From now on it is this one: should it be lost, another that is plugged in meanwhile is not taken for it.
+        self.serial = self._wanted = serial
+        self._found = True
 
     def devices(self) -> list[Seen]:
         """What adb sees, in its order.
@@ -119,6 +123,7 @@ class Adb:
         done = process.run(self._shell(words), timeout_s=timeout_s + GRACE_S, stdin=stdin)
         told, mark, status = done.stderr.rpartition(f"\n{_ENDED}")
         if not mark:
+            self._found = False
             raise DeviceUnreachable(
                 f"{self.address} was lost: {_last(done.stderr) or 'adb gave no reason'}", USB_DEBUGGING
             )
@@ -134,11 +139,9 @@ class Adb:
 
     def lost(self, code: int | None) -> bool:
         """See `Shell.lost`; a status of 0 says nothing, for nothing that is talked to ends by itself."""
-        if code == 0:
-            return True
-        with contextlib.suppress(EdgesegError):
-            return self._ask(["get-state"], serial=True).stdout.strip() != "device"
-        return True
+        there = code != 0 and self._state() == "device"
+        self._found = self._found and there
+        return not there
 
     def reverse(self, port: int) -> None:
         """Let a port of the device's loopback lead to the same port of ours, until `unreverse` or the cable is pulled.
@@ -158,10 +161,15 @@ class Adb:
     def disconnect(self) -> None:
         """Let adb's server forget a device that was connected to by its address."""
         with contextlib.suppress(EdgesegError):
-            self._ask(["disconnect", self.serial])
+            self._ask(["disconnect", self._wanted])
 
     def close(self) -> None:
         """Nothing is held: the server is the user's."""
+
+    def _state(self) -> str:
+        with contextlib.suppress(EdgesegError):
+            return self._ask(["get-state"], serial=True).stdout.strip()
+        return ""
 
     def _shell(self, words: Sequence[str]) -> list[str]:
         return ["adb", "-s", self.serial, "shell", "-T", shlex.join(words)]

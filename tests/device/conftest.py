@@ -129,9 +129,26 @@ def adb_server(monkeypatch):
     process.run(["adb", "kill-server"], timeout_s=60)
 
 
+_warm: list[Path] = []
+
+
+def _warmed(tmp_path_factory) -> Path:
+    """What a run with `keep` leaves in the temporary folder, made once."""
+    if not _warm:
+        place = tmp_path_factory.mktemp("warm") / "left"
+        phone = Phone(PhoneStandIn())
+        with contextlib.closing(phone.stand_in):
+            device = phone.device(keep=True)
+            device.probe()
+            device.close()
+            process.run(["cp", "-a", str(phone.stand_in.temporary), str(place)], timeout_s=120)
+        _warm.append(place)
+    return _warm[0]
+
+
 @pytest.fixture
-def start_phone(adb_server):
-    """`start_phone(extra="…")`: a stand-in of a phone that ends with the test."""
+def start_phone(adb_server, tmp_path_factory):
+    """`start_phone(extra="…")`: a stand-in of a phone that ends with the test; `warm`: a run before has left what it pushed."""
     if os.geteuid() != 0:
         _skip("the stand-in of a phone needs root", "android_emulated")
     if lacking := _standin_phone.missing():
@@ -144,7 +161,9 @@ def start_phone(adb_server):
             _skip(f"the stand-in of a phone is not installed: {command}", "android_emulated")
     running: list[EmulatedBox] = []
 
-    def begin(*, extra=""):
+    def begin(*, extra="", warm=False):
+        if warm:
+            extra += f'\ncp -a "{_warmed(tmp_path_factory)}/." "$root/data/local/tmp/"'
         running.append(PhoneStandIn(extra=extra))
         return Phone(running[-1])
 

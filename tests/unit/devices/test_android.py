@@ -14,7 +14,15 @@ from edgeseg.core.errors import ArtifactError, EdgesegError, MissingDependency
 from edgeseg.core.job import Command, Item
 from edgeseg.core.measurement import Failed, Loaded, Mask, Slice
 from edgeseg.core.spec import ModelSpec
-from edgeseg.devices import _benchmark_model, _phone, _phone_bundle, android
+from edgeseg.devices import (
+    _benchmark_model,
+    _phone,
+    _phone_bundle,
+    _standin_board,
+    _standin_phone,
+    android,
+    android_emulated,
+)
 from edgeseg.devices._phone import Cluster
 from edgeseg.devices._phone_bundle import Part
 from edgeseg.devices._standin_phone import TOLD
@@ -306,3 +314,22 @@ def test_a_phone_of_ones_own_name(adb_server, tmp_path, monkeypatch):
     assert isinstance(device, android.AndroidDevice)
     assert device._adb.serial == "B"
     assert devices.load("android:A", Settings(host="C"))._adb.serial == "C"
+
+
+def test_a_stand_in_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGESEG_CACHE_DIR", str(tmp_path / "empty"))
+    with pytest.raises(MissingDependency, match="stand-in of a phone is not installed") as caught:
+        devices.load("android-emulated")
+    assert caught.value.hint == android_emulated.INSTALL_COMMAND
+    with pytest.raises(EdgesegError, match="android-emulated has no kinds"):
+        devices.load("android-emulated:pixel")
+
+
+def test_the_stand_in_shows_two_clusters(tmp_path):
+    _standin_board.write(tmp_path, [_standin_phone._A55] * 2 + [_standin_phone._A76] * 2)
+    cpu = tmp_path / "sys/devices/system/cpu"
+    assert (cpu / "cpu0/topology/cluster_cpus_list").read_text() == "0-1\n"
+    assert (cpu / "cpu3/topology/cluster_cpus").read_text() == "c\n"
+    assert (cpu / "cpu3/topology/package_cpus_list").read_text() == "0-3\n"
+    assert (cpu / "cpu2/cpufreq/cpuinfo_max_freq").read_text() == "2400000\n"
+    assert (tmp_path / "cpuinfo").read_text().count("CPU part\t: 0xd05") == 2

@@ -83,6 +83,9 @@ def test_an_address_is_connected_to(adb_server):
     adb = Adb("192.0.2.7:5555")
     adb.connect()
     assert adb.serial == "192.0.2.7:5555"
+    adb_server.states["192.0.2.7:5555"] = "offline"
+    Adb("192.0.2.7:5555").connect()
+    assert "host:disconnect:192.0.2.7:5555" in adb_server.asked, "what is offline has to be forgotten first"
     with pytest.raises(DeviceUnreachable, match=r"adb sees no 192\.0\.2\.8:5555"):
         Adb("192.0.2.8:5555").connect()
 
@@ -119,6 +122,23 @@ def test_a_cable_that_is_pulled(adb_server):
     threading.Timer(1, adb_server.pull_the_cable).start()
     with pytest.raises(DeviceUnreachable, match="FAKE0001 was lost"):
         adb.run("sleep 30", timeout_s=60)
+
+
+def test_a_lost_device_is_connected_to_again_and_is_never_another_one(adb_server):
+    adb_server.states, adb_server.addresses = {}, {"192.0.2.7:5555"}
+    by_address = Adb("192.0.2.7:5555")
+    by_address.connect()
+    adb_server.states = {"FAKE0001": "device"}
+    with pytest.raises(DeviceUnreachable, match="was lost"):
+        by_address.run("true", timeout_s=30)
+    assert by_address.run("echo back", timeout_s=30).stdout == "back\n"
+    adb_server.states = {"FAKE0001": "device"}
+    the_only_one = Adb()
+    the_only_one.connect()
+    adb_server.states = {"OTHER": "device"}
+    for _ in range(2):
+        with pytest.raises(DeviceUnreachable, match="FAKE0001"):
+            the_only_one.run("true", timeout_s=30)
 
 
 def test_a_program_that_ends_by_itself_is_no_lost_connection(adb_server):
