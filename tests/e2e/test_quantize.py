@@ -75,7 +75,18 @@ def test_a_recipe_is_replayed_and_edited(quantize, edgeseg, weights_file, tmp_pa
 
 def test_what_may_stay_in_float(edgeseg, quantize, tmp_path):
     """Which layers it is depends on the network (see `test_qdq`); no more than was said, and the recipe names them."""
-    words = ("quantize", "--target", "onnx", "--calib", "sample:8", "--ranges", "minmax", "--json", "--min-agreement", "50")
+    words = (
+        "quantize",
+        "--target",
+        "onnx",
+        "--calib",
+        "sample:8",
+        "--ranges",
+        "minmax",
+        "--json",
+        "--min-agreement",
+        "50",
+    )
     whole, default = edgeseg(*words, "--max-float", "0"), edgeseg(*words)
     assert whole.code == default.code == 0, whole.err + default.err
     assert whole.json["recipe"]["floating"] == []
