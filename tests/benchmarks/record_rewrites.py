@@ -32,6 +32,7 @@ def make(given: argparse.Namespace, exports: Path) -> None:
                 QuantizeRequest(
                     model, TARGETS, calibration=given.calib, data="sample:4", ranges="minmax", out=exports,
                     rewrites=rewrites,
+                    max_float=0.0,  # else plain and rewritten might keep different layers in float
                 ),
                 say=print,
             )  # fmt: skip
