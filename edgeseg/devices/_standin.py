@@ -43,7 +43,8 @@ _VCGENCMD = f"""#!/bin/sh
 """
 # The shell that sets it up is the first process of its namespace, and a native one: with it everything else ends, and an
 # emulated first process that crashed would hang for ever.
-_RUN = r"""
+_RUN = (
+    r"""
 set -e
 root=$1 board=$2 core=$3 extra=$5
 mount -t proc proc "$root/proc"
@@ -54,8 +55,10 @@ eval "$extra"
 chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin QEMU_CPU="cortex-$core" /usr/sbin/sshd -D -e \
   -f /dev/null -h /etc/ssh/host_key -p "$4" -o ListenAddress=127.0.0.1 -o PasswordAuthentication=no \
   -o PermitRootLogin=no -o UsePAM=no -o PidFile=none -o SetEnv="QEMU_CPU=cortex-$core" &
-wait
+child=$!
 """
+    + _standin_base.WAIT
+)
 
 
 def install_command(suite: str = SUITE) -> str:
@@ -135,7 +138,7 @@ class StandIn(EmulatedBox):
     def _spawn(self, log: int) -> subprocess.Popen[bytes]:
         words = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", _RUN, "sh"]
         words += [str(self.root), str(self.folder / "board"), self._core, str(self.port), self._extra]
-        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
 
     def _answers(self) -> bool:
         try:

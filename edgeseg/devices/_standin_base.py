@@ -25,6 +25,15 @@ TOOLS = {
 BUILD_S = 900
 START_S = 60.0
 
+WAIT = r"""
+exec 3<&0
+trap 'exit 1' TERM
+(cat <&3 > /dev/null; kill -s TERM $$) &
+wait "$child"
+"""
+"""How the shell that is the first process of a stand-in ends: with `$child`, or when its input does, which is a pipe from us. So
+it ends with us, however we end."""
+
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 
 

@@ -97,7 +97,8 @@ Power Manager State:
 """What its programs answer, by file; a running stand-in's can be changed."""
 
 # The shell that sets it up is the first process of its namespace, and a native one; see the stand-in of a Pi.
-_RUN = r"""
+_RUN = (
+    r"""
 set -e
 root=$1 here=$2 extra=$3; shift 3
 mount -t proc proc "$root/proc"
@@ -109,8 +110,10 @@ mount --bind "$here/data" "$root/data"
 mount --bind "$here/tmp" "$root/tmp"
 eval "$extra"
 "$@" &
-wait
+child=$!
 """
+    + _standin_base.WAIT
+)
 
 
 def place() -> Path:
@@ -233,7 +236,7 @@ class PhoneStandIn(EmulatedBox):
         words += ["/system/bin/env", "-i", "PATH=/system/bin", "HOME=/", f"QEMU_CPU={QEMU_CPU}"]
         words += [f"ADBD_PORT={_standin_inside.PORT}", "/standin/ld-linux-aarch64.so.1", "--library-path", "/standin"]
         return subprocess.Popen(
-            [*words, "/standin/adbd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            [*words, "/standin/adbd"], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             pass_fds=[descriptor],
         )  # fmt: skip
 

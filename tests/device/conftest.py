@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,13 @@ class Phone:
 
     def workers(self) -> list[int]:
         return workers_in(self._inside)
+
+    def gone(self) -> bool:
+        """Whether no worker is left; Android's `timeout`, which names the worker too, ends a moment after it."""
+        until = time.monotonic() + 30
+        while self.workers() and time.monotonic() < until:
+            time.sleep(0.1)
+        return not self.workers()
 
     def left(self) -> list[str]:
         """What lies in its temporary folder."""

@@ -67,7 +67,7 @@ def test_adbd_is_killed_in_the_middle_and_the_rows_before_it_are_kept(start_phon
     rows = {row.variant.artifact: row for row in stopped.summary.rows}
     assert rows["m/one"].cold is not None
     assert rows["m/two"].failure.reason == "connection lost"
-    assert not phone.workers()
+    assert phone.gone()
     assert any("was not removed" in line and "edgeseg device clean android" in line for line in phone.told)
 
     phone.stand_in.start()
@@ -125,7 +125,7 @@ def test_a_worker_that_hangs_is_ended_there_too_and_nothing_is_left(start_phone,
     assert phone.workers()
     with pytest.raises(WorkerLost, match="no answer within 3 s"):
         list(worker.ask(Command("measure", "one", runs=10**9), timeout_s=3))
-    assert not phone.workers()
+    assert phone.gone()
     device.close()
     assert phone.left() == []
 
@@ -147,7 +147,7 @@ def test_keep_and_clean(start_phone, asked):
     assert any("another run uses it" in line for line in phone.told)
     assert again.clean() == f"/data/local/tmp/{folder}"
     assert phone.left() == []
-    assert not phone.workers()
+    assert phone.gone()
     worker.close()
     again.close()
 
