@@ -65,7 +65,7 @@ def install(
         target: Its folder.
         tools: Programs that are needed, and their packages.
         suite: Debian's.
-        words: Options of mmdebstrap, and sources after the root folder where there are several.
+        words: Options of mmdebstrap.
         finish: Given the folder and the root folder in it, writes what the packages do not bring.
         say: Told what takes long.
         size: Of the folder, for the user.
@@ -82,27 +82,24 @@ def install(
     say(f"{name}: Debian {suite} for arm64 in {target} ({size})")
     with atomic.folder(target) as folder:
         root = folder / "root"
-        options = [word for word in words if word.startswith("--")]
-        sources = [word for word in words if not word.startswith("--")]
-        unpack(suite, root, options, sources)
+        unpack(suite, root, words)
         finish(folder, root)
     say(f"{name}: ready in {target}")
     return target
 
 
-def unpack(suite: str, target: Path, options: Sequence[str], sources: Sequence[str] = ()) -> None:
+def unpack(suite: str, target: Path, options: Sequence[str]) -> None:
     """Unpack Debian's packages for arm64 without configuring them, so that no program of theirs has to run.
 
     Args:
         suite: Debian's.
         target: A folder, or a file that ends in ``.tar``.
         options: Further options of mmdebstrap, such as ``--include``.
-        sources: Lines of ``sources.list``; none: Debian's own.
 
     Raises:
         MissingDependency: They cannot be fetched.
     """
-    command = ["mmdebstrap", "--quiet", "--arch=arm64", "--variant=extract", *options, suite, str(target), *sources]
+    command = ["mmdebstrap", "--quiet", "--arch=arm64", "--variant=extract", *options, suite, str(target)]
     done = process.run(command, timeout_s=BUILD_S)
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith(("E:", "mmdebstrap:"))]

@@ -23,8 +23,12 @@ from edgeseg.devices._standin_base import EmulatedBox
 from edgeseg.devices._standin_board import Model
 
 SUITE = "bookworm"
-SOURCES = tuple(f"deb http://deb.debian.org/debian {suite} main" for suite in (SUITE, f"{SUITE}-backports"))
-OPTIONS = (f'--aptopt=APT::Default-Release "{SUITE}-backports"', "--include=adbd,toybox,mksh,busybox-static")
+OPTIONS = (
+    f'--aptopt=APT::Default-Release "{SUITE}-backports"',
+    # Backports, from where the suite itself comes from.
+    f"--setup-hook=cd \"$1/etc/apt\" && sed -n 's/ {SUITE} main$/ {SUITE}-backports main/p' sources.list > sources.list.d/backports.list",
+    "--include=adbd,toybox,mksh,busybox-static",
+)
 INSTALL_COMMAND = "sudo edgeseg doctor --install android-emulated"
 THROTTLING = "dumpsys-thermalservice"
 
@@ -118,7 +122,7 @@ child=$!
 
 def place() -> Path:
     """Where it is, or would be."""
-    text = "\n".join([*SOURCES, *OPTIONS, _TOYBOX, *_BUSYBOX, _GETPROP, _DUMPSYS, _AM])
+    text = "\n".join([*OPTIONS, _TOYBOX, *_BUSYBOX, _GETPROP, _DUMPSYS, _AM])
     return environments.cache_root() / "stand-ins" / f"phone-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -134,8 +138,7 @@ def install(say: Callable[[str], None]) -> Path:
         MissingDependency: We are not root, tools are missing, or Debian's packages cannot be fetched.
     """
     tools = {**_standin_base.TOOLS, "adb": "adb"}
-    words = [*OPTIONS, *SOURCES]
-    return _standin_base.install("android-emulated", place(), tools, SUITE, words, _finish, say, size="20 MB")
+    return _standin_base.install("android-emulated", place(), tools, SUITE, OPTIONS, _finish, say, size="20 MB")
 
 
 def _finish(folder: Path, debian: Path) -> None:
