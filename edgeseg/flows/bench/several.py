@@ -88,12 +88,12 @@ def bench_at_once(
     done: queue.Queue[Outcome] = queue.Queue()
     crew = _Crew(say, progress, load, done)
     # A thread that hangs in a runtime of the reference must not keep the command from ending.
-    threads = [threading.Thread(target=crew.run, args=(lane,), daemon=True) for lane in lanes.values()]
-    for thread in threads:
-        thread.start()
+    threads = iter([threading.Thread(target=crew.run, args=(lane,), daemon=True) for lane in lanes.values()])
     left = len(requests)
     while left:
         try:
+            for thread in threads:  # in here, because an interrupt may come as soon as the first one runs
+                thread.start()
             outcome = done.get()
         except KeyboardInterrupt:
             if crew.stopping:
