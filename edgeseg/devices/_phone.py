@@ -22,7 +22,7 @@ _PROPERTIES = (
     "ro.serialno",
 )  # fmt: skip
 ALIVE = r"""
-alive() { tr '\000' ' ' < "/proc/$(cat "$1/pid" 2>/dev/null)/cmdline" 2>/dev/null | grep -qF "$1"; }
+alive() { tr '\000' ' ' 2>/dev/null < "/proc/$(cat "$1/pid" 2>/dev/null)/cmdline" | grep -qF "$1"; }
 """
 """Whether a job's worker runs. Its process names the job's folder: a number alone may be another's since the phone was started
 anew. toybox's `grep` sees nothing behind the first zero byte."""
