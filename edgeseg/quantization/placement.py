@@ -25,24 +25,10 @@ import numpy as np
 
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError
+from edgeseg.core.operators import MOVERS
 
 if TYPE_CHECKING:
     import onnx
-
-MOVERS = (
-    "Reshape",
-    "Transpose",
-    "Split",
-    "Slice",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-    "Concat",
-    "MaxPool",
-    "Resize",
-    "DepthToSpace",
-)
-"""Operators that pass integers through, or mix them with weights that sum to 1."""
 
 FUSED = ("Relu", "Clip")
 """Activations that are nothing but an end of the range."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeseg.backends.tflite.prepare import Graph, Node
+from edgeseg.core.operators import MOVERS
 
 CONV, ADD = "edgeseg.IntegerConv", "edgeseg.IntegerAdd"
 """Operators of our own, for the lowerings alone.
@@ -20,20 +21,6 @@ Inputs of CONV: x, its scale and zero point, weights, their scales, bias (or emp
 Inputs of ADD: a, its scale and zero point, b, its, scale and zero point of the result. Both keep the attributes of what
 they stand for, and have ``activation`` where a ReLU was folded.
 """
-
-_MOVERS = (
-    "Reshape",
-    "Transpose",
-    "Split",
-    "Slice",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-    "Concat",
-    "MaxPool",
-    "Resize",
-    "DepthToSpace",
-)
 
 
 def fold_pairs(graph: Graph) -> None:
@@ -57,7 +44,7 @@ class _Folder:
                 new = self._conv(node)
             elif node.op == "Add":
                 new = self._add(node)
-            elif node.op in _MOVERS:
+            elif node.op in MOVERS:
                 new = self._mover(node)
             if new is not None:
                 whole, gone = new

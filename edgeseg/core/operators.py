@@ -1,0 +1,17 @@
+"""Kinds of ONNX operators that several parts have to agree on."""
+
+MOVERS = (
+    "Reshape",
+    "Transpose",
+    "Split",
+    "Slice",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Concat",
+    "MaxPool",
+    "Resize",
+    "DepthToSpace",
+)
+"""They pass integers through, or mix them with weights that sum to 1: no scale of their own is placed behind them, and the
+TFLite writer lowers them on the integers as they come."""
