@@ -113,8 +113,13 @@ def summarize(rounds: Sequence[Sequence[int]], *, seed: int = 0, draws: int = 40
 
 
 def _thinned(kept: list[Array], count: int) -> list[Array]:
-    step = -(-count // _MOST)
-    return kept if step == 1 else [np.sort(samples)[samples.size % step // 2 :: step] for samples in kept]
+    return kept if count <= _MOST else [_evenly(samples, count / _MOST) for samples in kept]
+
+
+def _evenly(samples: Array, step: float) -> Array:
+    """One of `step` samples, evenly spaced in their order."""
+    left = max(1, round(samples.size / step))
+    return np.sort(samples)[((np.arange(left) + 0.5) * samples.size / left).astype(np.intp)]
 
 
 def _cluster_bootstrap(kept: list[Array], pooled: Array, quantiles: list[float], *, seed: int, draws: int) -> Array:

@@ -19,6 +19,8 @@ SLICE_S = 0.01
 changes, runs that follow each other are alike (correlation 0.9) and a second one in the same slice tells next to nothing:
 for a network of 28 ms, rounds of one run without a warm-up gave ratios with a third of the interval that rounds of a warm-up
 and two runs gave in the same time."""
+LONGEST_S = 0.05
+"""No slice is made longer than this to make up for a slow network."""
 NARROW_MEDIAN = 0.01
 """Timing ends early when half of each median's interval is narrower than this share of it,"""
 NARROW_RATIO = 0.0075
@@ -117,18 +119,27 @@ def _reload(crew: Crew, shuffle: random.Random) -> float:
 
 def _calibrate(crew: Crew, mate: Mate) -> tuple[int, int, float]:
     """Runs and warm-ups of a slice, and how long it should take."""
+    asked = time.monotonic()
     measured = crew.measure(mate, runs=3, warmups=2, around=1)
+    took_s = time.monotonic() - asked
     if measured is None:
         return 1, 1, 0.0
     each = max(1e-6, float(np.median(measured.infer_ns)) / 1e9)
     around = (measured.prepare_ns[0] + measured.finish_ns[0]) / 1e9 if measured.prepare_ns else 0.0
-    runs, warmups = slice_of(each)
+    worked_s = (sum(measured.warmup_ns) + sum(measured.infer_ns)) / 1e9 + each + around
+    runs, warmups = slice_of(each, took_s - worked_s)
     return runs, warmups, (runs + warmups + 1) * each + around
 
 
-def slice_of(each_s: float) -> tuple[int, int]:
-    """Runs and warm-ups of a slice, for runs of so many seconds."""
-    runs = min(500, max(1, round(SLICE_S / each_s)))
+def slice_of(each_s: float, asking_s: float = 0.0) -> tuple[int, int]:
+    """Runs and warm-ups of a slice.
+
+    Args:
+        each_s: How long a run takes.
+        asking_s: How long the way to the device and back takes: a slice is as long, up to `LONGEST_S`, so that a bench over a
+            slow network does not only wait.
+    """
+    runs = min(500, max(1, round(min(max(SLICE_S, asking_s), LONGEST_S) / each_s)))
     # To fill the caches again costs a share of a short run, and nothing that counts of one that is as long as a slice.
     return runs, min(20, max(1, round(0.1 * runs))) if each_s < SLICE_S else 0
 
