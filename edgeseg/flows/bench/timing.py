@@ -9,16 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeseg.flows.bench.crew import Crew, Mate
+from edgeseg.flows.bench.crew import Crew
 from edgeseg.flows.bench.results import Round
 from edgeseg.flows.bench.rows import ratio_to, resampled
 from edgeseg.metrics.latency import MIN_LOADS, summarize
 
 SLICE_S = 0.01
 """A slice is short, so that what the machine does meanwhile hits all variants of a round alike. Beside a process whose load
-changes, runs that follow each other are alike (correlation 0.9) and a second one in the same slice tells next to nothing:
-for a network of 28 ms, rounds of one run without a warm-up gave ratios with a third of the interval that rounds of a warm-up
-and two runs gave in the same time."""
+changes, runs that follow each other are alike (correlation 0.9) and a second one in the same slice tells next to nothing: for
+a network of 28 ms, slices of a warm-up and one run gave ratios with two thirds of the interval that a warm-up and two runs
+gave in the same time. The warm-up stays: after another network has run, a first run is some per cent slower, and slices of
+one such run would be compared with those of many."""
 LONGEST_S = 0.05
 """No slice is made longer than this to make up for a slow network."""
 NARROW_MEDIAN = 0.01
@@ -69,16 +70,15 @@ def run(
         Why it ended: ``narrow`` or ``budget``.
     """
     shuffle = random.Random(f"{plan.seed}/{plan.first}")  # noqa: S311 - an order, not a secret
-    counts = {mate.variant.key: _calibrate(crew, mate) for mate in crew.alive}
-    started = (
-        time.monotonic()
-    )  # loading and calibrating are no part of the budget: a slow start must not eat the rounds
+    counts = _calibrate(crew)
+    # Loading and calibrating are no part of the budget: a slow start must not eat the rounds.
+    started = time.monotonic()
     rounds: dict[str, dict[int, Round]] = {mate.variant.key: {} for mate in crew.alive}
     for one in plan.earlier:
         rounds.setdefault(one.slice.item, {})[one.number] = one
     number, load = plan.first, plan.load
     spent = 0.0
-    due_s, fresh = plan.budget_s / LOADS, False  # the calibration has warmed them up
+    due_s = plan.budget_s / LOADS
     # At least one round is measured however small the budget is: a table without a figure helps nobody.
     while crew.alive and (spent < plan.budget_s or number == plan.first):
         if spent >= due_s:
@@ -87,12 +87,10 @@ def run(
             load += 1
             took_s = _reload(crew, shuffle)
             due_s = spent + took_s + max(plan.budget_s / LOADS - took_s, took_s * (1 / LOADING_SHARE - 1))
-            fresh = True
         mates = crew.alive
         shuffle.shuffle(mates)
         for mate in mates:
             runs, warmups, expected_s = counts[mate.variant.key]
-            warmups += fresh and not warmups  # what was just loaded has run once only
             around = 1 if number % AROUND_EVERY == 0 else 0
             measured = crew.measure(mate, runs=runs, warmups=warmups, around=around, expected_s=expected_s)
             if measured is not None:
@@ -103,7 +101,7 @@ def run(
             progress(min(1.0, spent / plan.budget_s) if plan.budget_s else 1.0)
             if spent >= plan.budget_s and number > plan.first:
                 break  # the rest of this round has no partner for this slice, and the pairing leaves it out
-        number, fresh = number + 1, False
+        number += 1
     return "budget"
 
 
@@ -117,18 +115,26 @@ def _reload(crew: Crew, shuffle: random.Random) -> float:
     return time.monotonic() - started
 
 
-def _calibrate(crew: Crew, mate: Mate) -> tuple[int, int, float]:
-    """Runs and warm-ups of a slice, and how long it should take."""
-    asked = time.monotonic()
-    measured = crew.measure(mate, runs=3, warmups=2, around=1)
-    took_s = time.monotonic() - asked
-    if measured is None:
-        return 1, 1, 0.0
-    each = max(1e-6, float(np.median(measured.infer_ns)) / 1e9)
-    around = (measured.prepare_ns[0] + measured.finish_ns[0]) / 1e9 if measured.prepare_ns else 0.0
-    worked_s = (sum(measured.warmup_ns) + sum(measured.infer_ns)) / 1e9 + each + around
-    runs, warmups = slice_of(each, took_s - worked_s)
-    return runs, warmups, (runs + warmups + 1) * each + around
+def _calibrate(crew: Crew) -> dict[str, tuple[int, int, float]]:
+    """Key to runs and warm-ups of a slice, and how long it should take."""
+    probes: dict[str, tuple[float, float]] = {}
+    asking_s = LONGEST_S
+    for mate in crew.alive:
+        asked = time.monotonic()
+        measured = crew.measure(mate, runs=3, warmups=2, around=1)
+        took_s = time.monotonic() - asked
+        if measured is None:
+            continue
+        each_s = max(1e-6, float(np.median(measured.infer_ns)) / 1e9)
+        around_s = sum((*measured.prepare_ns, *measured.finish_ns)) / 1e9
+        probes[mate.variant.key] = (each_s, around_s)
+        # The first of a worker's probes has its start in it.
+        asking_s = min(asking_s, took_s - (sum(measured.warmup_ns) + sum(measured.infer_ns)) / 1e9 - each_s - around_s)
+    counts = {}
+    for key, (each_s, around_s) in probes.items():
+        runs, warmups = slice_of(each_s, asking_s)
+        counts[key] = (runs, warmups, (runs + warmups + 1) * each_s + around_s)
+    return counts
 
 
 def slice_of(each_s: float, asking_s: float = 0.0) -> tuple[int, int]:
@@ -140,8 +146,7 @@ def slice_of(each_s: float, asking_s: float = 0.0) -> tuple[int, int]:
             slow network does not only wait.
     """
     runs = min(500, max(1, round(min(max(SLICE_S, asking_s), LONGEST_S) / each_s)))
-    # To fill the caches again costs a share of a short run, and nothing that counts of one that is as long as a slice.
-    return runs, min(20, max(1, round(0.1 * runs))) if each_s < SLICE_S else 0
+    return runs, min(20, max(1, round(0.1 * runs)))
 
 
 def _narrow(keys: list[str], rounds: dict[str, dict[int, Round]], plan: Plan) -> bool:
