@@ -116,6 +116,7 @@ class QuantizeResult:
         recipe: What was chosen; None for the methods of others.
         calibration_seconds: Until the choice was made.
         assumed: What was assumed about the network.
+        missed: What the search for float layers could not reach, in a sentence; empty if it found what it looked for.
     """
 
     quantized: tuple[Quantized, ...]
@@ -123,6 +124,7 @@ class QuantizeResult:
     recipe: QuantizationRecipe | None
     calibration_seconds: float
     assumed: tuple[str, ...]
+    missed: str = ""
 
 
 def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda line: None) -> QuantizeResult:
@@ -192,6 +194,7 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
         choice.recipe if choice else None,
         seconds,
         reference.assumed,
+        choice.missed if choice else "",
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeseg.core.arrays import Array
 from edgeseg.core.marks import UNROUNDED
-from edgeseg.quantization.placement import Addition, Layer, Placement
+from edgeseg.quantization.placement import FUNCTIONS, Function, Group, Layer, Placement
 from edgeseg.quantization.scales import LEVELS, Scale, Weights, quantise_weights
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 FIRST_OPSET = 13
 """From here on DequantizeLinear has scales per channel."""
+
+ROOT = 6**-0.5
+"""What the input of a hard swish is multiplied by; see `_Writer._swish`."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,14 @@ class Spelling:
         movers: How operators that move elements are written: on the ``integers`` themselves, between Q/DQ ``pairs``
             that the runtime takes away, or in ``float`` for a runtime that carries the scales past them itself.
         paired: Whether weights are kept within what x86 kernels before VNNI can add.
+        functions: Kinds of functions that the runtime has integer kernels for, or gets them put together. Others it
+            computes in float, on what was not rounded yet where it can; OpenVINO does that inside the kernel before.
     """
 
     activations: Literal["u8", "s8"] = "u8"
     movers: Literal["integers", "pairs", "float"] = "integers"
     paired: bool = True
+    functions: tuple[str, ...] = FUNCTIONS
 
 
 def write(
@@ -104,8 +110,8 @@ class _Writer:
         self.spelling = spelling
         self.weights = weights
         self.layers = {layer.node: layer for layer in placement.layers}
-        self.additions = {add.node: add for add in placement.additions}
-        items: tuple[Layer | Addition, ...] = (*placement.layers, *placement.additions)
+        self.functions = {one.node: one for one in placement.functions}
+        items: tuple[Layer | Function, ...] = (*placement.layers, *placement.functions)
         self.gone = {item.activation for item in items if item.activation is not None and self._ends_alone(item)}
         # ONNX Runtime takes a convolution back to float if a ReLU or Clip stands between it and its QuantizeLinear.
         self.cut = (
@@ -120,7 +126,7 @@ class _Writer:
         self._real: set[str] = set()
         self.rounded: dict[str, str] = {}  # tensor to what it was before it was rounded
 
-    def _ends_alone(self, item: Layer | Addition) -> bool:
+    def _ends_alone(self, item: Layer | Function) -> bool:
         """Whether the ends of the scale do what the activation would."""
         low, high = self.scales[self.groups[item.result].name].ends
         return low >= item.floor and high <= getattr(item, "ceiling", np.inf) + 1e-6
@@ -141,6 +147,7 @@ class _Writer:
         outputs = {value.name for value in model.graph.output}
         for name in outputs & set(self.groups):
             self._float(name)
+        self._sweep({value.name for value in model.graph.output})
         model.graph.node.extend(self.nodes)
         read = {name for node in self.nodes for name in node.input}
         kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
@@ -151,6 +158,15 @@ class _Writer:
         )
         onnx.checker.check_model(model)
         return model
+
+    def _sweep(self, wanted: set[str]) -> None:
+        """Drop what nobody reads: tensors that only float functions read, and those read them before they are rounded."""
+        kept = []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.output):
+                kept.append(node)
+                wanted.update(node.input)
+        self.nodes = kept[::-1]
 
     # Nodes
 
@@ -163,8 +179,8 @@ class _Writer:
             return
         if index in self.layers:
             self._layer(self.layers[index], copy)
-        elif index in self.additions:
-            self._addition(self.additions[index], copy)
+        elif index in self.functions:
+            self._function(self.functions[index], copy)
         elif index in self.movers:
             self._mover(copy)
         else:
@@ -186,14 +202,14 @@ class _Writer:
                 self._quantise(plain, name)
 
     def _layer(self, layer: Layer, node: Any) -> None:
-        scale = self.scales[self.groups[layer.source].name]
         weights = self.weights[layer.name]
         name = layer.name
+        steps = weights.steps * np.float32(self._factor(self.groups[layer.result]))
         self.constants[f"{name}.weight.q"] = weights.stored
-        self.constants[f"{name}.weight.step"] = weights.steps
+        self.constants[f"{name}.weight.step"] = steps
         self.constants[f"{name}.weight.zero"] = np.zeros(len(weights.steps), np.int8)
         self.constants[f"{name}.bias.q"] = weights.bias
-        self.constants[f"{name}.bias.step"] = (np.float64(np.float32(scale.step)) * weights.steps).astype(np.float32)
+        self.constants[f"{name}.bias.step"] = (np.float64(self._step(layer.source)) * steps).astype(np.float32)
         self.constants[f"{name}.bias.zero"] = np.zeros(len(weights.steps), np.int32)
         for part in ("weight", "bias"):
             self._emit(
@@ -206,12 +222,45 @@ class _Writer:
         node.input.extend([self._float(layer.source), f"{name}.weight", f"{name}.bias"])
         self._result(layer, node)
 
-    def _addition(self, add: Addition, node: Any) -> None:
-        for place, name in enumerate(add.inputs):
-            node.input[place] = self._float(name)
-        self._result(add, node)
+    def _function(self, one: Function, node: Any) -> None:
+        whole = one.kind in self.spelling.functions
+        if whole and one.kind == "HardSwish":
+            self._swish(one)
+            return
+        for place, name in enumerate(one.inputs):
+            node.input[place] = self._float(name) if whole else self.rounded.get(name) or self._float(name)
+        self._result(one, node)
 
-    def _result(self, item: Layer | Addition, node: Any) -> None:
+    def _swish(self, one: Function) -> None:
+        """A hard swish as a sum and a product of integers: ``x * min(max(x + 3, 0), 6) / 6``.
+
+        The ends of the sum's scale are the ends at 0 and 6. With all of ``x``, 3 and 6 divided by the root of 6 the product
+        needs no factor behind it. Dividing ``x`` costs nothing: its integers are given another step.
+        """
+        name, unsigned = one.result, self.spelling.activations == "u8"
+        group = self.groups[one.inputs[0]]
+        x = self._float(one.inputs[0])
+        if not group.swish:
+            x = f"{name}.root"
+            step = self.constants[f"{group.name}.scale"] * ROOT
+            self.constants[f"{name}.root.scale"] = np.asarray(step, np.float32)
+            names = [f"{one.inputs[0]}.q", f"{name}.root.scale", f"{group.name}.zero"]
+            self._emit("DequantizeLinear", names, [x])
+        top, zero, kind = (255, 0, np.uint8) if unsigned else (127, -128, np.int8)
+        for part, value in (("three.q", kind(top)), ("three.zero", kind(0)), ("gate.zero", kind(zero))):
+            self.constants[f"swish.{part}"] = np.array([value] if part == "three.q" else value)
+        self.constants["swish.three.scale"] = np.array(3 * ROOT / top, np.float32)
+        self.constants["swish.gate.scale"] = np.array(6 * ROOT / LEVELS, np.float32)
+        self._emit("DequantizeLinear", [f"swish.three.{end}" for end in ("q", "scale", "zero")], [f"{name}.three"])
+        self._emit("Add", [x, f"{name}.three"], [f"{name}.sum"])
+        scale = ["swish.gate.scale", "swish.gate.zero"]
+        self._emit("QuantizeLinear", [f"{name}.sum", *scale], [f"{name}.gate.q"])
+        self._emit("DequantizeLinear", [f"{name}.gate.q", *scale], [f"{name}.gate"])
+        self._emit("Mul", [x, f"{name}.gate"], [f"{name}.float"])
+        self.rounded[name] = f"{name}.float"
+        self._quantise(name, f"{name}.float")
+
+    def _result(self, item: Layer | Function, node: Any) -> None:
         """The output of an integer operator, quantised unless an activation comes in between."""
         if item.activation in self.cut:
             self._cut(item, node)
@@ -224,7 +273,7 @@ class _Writer:
         self.rounded[item.result] = node.output[0]
         self._quantise(item.result, node.output[0])
 
-    def _cut(self, item: Layer | Addition, node: Any) -> None:
+    def _cut(self, item: Layer | Function, node: Any) -> None:
         """An activation that the shared scale does not end at: one scale of its own from 0 on does, then the shared one."""
         top = min(self.scales[self.groups[item.result].name].ends[1], getattr(item, "ceiling", np.inf))
         names = [f"{item.result}.cut.scale", f"{item.result}.cut.zero"]
@@ -269,11 +318,19 @@ class _Writer:
 
     # Pairs
 
+    def _factor(self, group: Group) -> float:
+        """What a tensor is multiplied by on its way from the layer that makes it to hard swishes; see `_swish`."""
+        return ROOT if group.swish and "HardSwish" in self.spelling.functions else 1.0
+
+    def _step(self, tensor: str) -> np.float32:
+        group = self.groups[tensor]
+        return np.float32(self.scales[group.name].step * self._factor(group))
+
     def _parameters(self, tensor: str) -> list[str]:
         group = self.groups[tensor]
         scale = self.scales[group.name]
         names = [f"{group.name}.scale", f"{group.name}.zero"]
-        self.constants[names[0]] = np.array(scale.step, np.float32)
+        self.constants[names[0]] = np.array(self._step(tensor))
         unsigned = self.spelling.activations == "u8"
         zero = scale.zero if unsigned else scale.zero - (LEVELS + 1) // 2
         self.constants[names[1]] = np.array(zero, np.uint8 if unsigned else np.int8)

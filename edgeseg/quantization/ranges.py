@@ -103,16 +103,16 @@ def watch(placement: Placement, feeds: Iterable[Mapping[str, Array]], count: int
 
 def candidates(group: Group, seen: Mapping[str, Watched]) -> dict[Method, Scale]:
     """A scale for each method; methods that come to the same are left in, so that each can be asked for."""
+    if group.fixed is not None:
+        return dict.fromkeys(METHODS, group.fixed)
     parts = [seen[name] for name in group.sources]
-    low, high = min(part.low for part in parts), max(part.high for part in parts)
-    if group.floor == 0.0:
-        low = 0.0
+    low, high = max(group.floor, min(part.low for part in parts)), max(part.high for part in parts)
     found: dict[Method, Scale] = {"minmax": scale_of(low, high)}
     tails: tuple[tuple[Method, float], ...] = (("p99.99", 1e-4), ("p99.9", 1e-3))
     for method, outside in tails:
         ends = [_percentile(part, outside) for part in parts]
         found[method] = scale_of(max(low, min(end[0] for end in ends)), min(high, max(end[1] for end in ends)))
-    found["mse"] = least_squares([part.values for part in parts], low, high)
+    found["mse"] = least_squares([np.maximum(part.values, group.floor) for part in parts], low, high)
     return found
 
 

@@ -96,7 +96,7 @@ class Simulation:
             if layer.name not in layers
             for name in (layer.source, layer.result)
         }
-        needed |= {self._groups[name].name for add in self._placement.additions for name in (*add.inputs, add.result)}
+        needed |= {self._groups[name].name for one in self._placement.functions for name in (*one.inputs, one.result)}
         return frozenset(self._groups[name].name for name in self._groups) - needed
 
     def _weights(self, name: str, scale: Scale | None) -> tuple[Array, Array]:

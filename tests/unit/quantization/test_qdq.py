@@ -214,9 +214,11 @@ def test_a_channel_200_times_the_others_is_found_and_left_in_float(calibrated, i
     def with_floats(parts):
         return judge([simulation.run(feed, scales, parts) for feed in feeds])
 
-    parts, error = selection.keep_in_float(with_floats, effects, bad / 2)
+    found = selection.keep_in_float(with_floats, effects, bad / 2)
+    parts, error = found.parts, found.error
     assert parts == {"wide"}
     assert error < bad / 2
+    assert found.reached
     final = place(model, floating=selection.layers_of(placed, parts))
     mended = qdq.write(final, selection.carried(scales, placed, final), seen, qdq.Spelling("u8", "pairs"))
     assert judge(run(mended, inputs)) == pytest.approx(error, abs=0.003)
