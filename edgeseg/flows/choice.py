@@ -17,7 +17,7 @@ from edgeseg.flows.parity import Gate
 from edgeseg.metrics.confusion import confusion, mean_iou
 from edgeseg.metrics.connectivity import connectivity, paired_loss
 from edgeseg.quantization import equalisation, placement, ranges, selection
-from edgeseg.quantization.placement import Placement
+from edgeseg.quantization.parts import Placement
 from edgeseg.quantization.ranges import Watched
 from edgeseg.quantization.recipe import QuantizationRecipe, Range, Ranked
 from edgeseg.quantization.scales import Scale

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 METHODS = ("edgeseg", "ort", "nncf", "dynamic")
 
 SPELLINGS = {
-    "onnx": Spelling("u8", "pairs"),
-    "openvino": Spelling("u8", "integers"),
+    "onnx": Spelling("u8", "pairs", tiled=True),
+    "openvino": Spelling("u8", "integers", functions=("Add",), within=True),
     "tflite": Spelling("s8", "integers"),
 }
 """How each backend likes its Q/DQ graph: the same scales and the same integer weights in all of them."""

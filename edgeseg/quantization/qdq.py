@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeseg.core.arrays import Array
 from edgeseg.core.marks import UNROUNDED
-from edgeseg.quantization.placement import FUNCTIONS, Function, Group, Layer, Placement
+from edgeseg.quantization.parts import FUNCTIONS, Function, Group, Layer, Placement
 from edgeseg.quantization.scales import LEVELS, Scale, Weights, quantise_weights
 
 if TYPE_CHECKING:
@@ -38,14 +38,19 @@ class Spelling:
         movers: How operators that move elements are written: on the ``integers`` themselves, between Q/DQ ``pairs``
             that the runtime takes away, or in ``float`` for a runtime that carries the scales past them itself.
         paired: Whether weights are kept within what x86 kernels before VNNI can add.
-        functions: Kinds of functions that the runtime has integer kernels for, or gets them put together. Others it
-            computes in float, on what was not rounded yet where it can; OpenVINO does that inside the kernel before.
+        functions: Kinds of functions that the runtime computes faster in integers; the others are between pairs in float.
+        within: Whether functions in float read what was not rounded yet, because the runtime computes them within the
+            kernel before.
+        tiled: Whether gates of products are repeated along the rows first, for a kernel that takes one run of equal
+            shapes at a time.
     """
 
     activations: Literal["u8", "s8"] = "u8"
     movers: Literal["integers", "pairs", "float"] = "integers"
     paired: bool = True
     functions: tuple[str, ...] = FUNCTIONS
+    within: bool = False
+    tiled: bool = False
 
 
 def write(
@@ -120,6 +125,7 @@ class _Writer:
             else set()
         )
         self.integer_results = {item.result for item in items}
+        self.ended = {item.result for item in items if item.activation in self.gone}
         self.movers = set(placement.movers)
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
@@ -215,11 +221,11 @@ class _Writer:
             self._emit(
                 "DequantizeLinear",
                 [f"{name}.{part}.{end}" for end in ("q", "step", "zero")],
-                [f"{name}.{part}"],
+                [f"{name}.{part}.real"],
                 axis=0,
             )
         del node.input[:]
-        node.input.extend([self._float(layer.source), f"{name}.weight", f"{name}.bias"])
+        node.input.extend([self._float(layer.source), f"{name}.weight.real", f"{name}.bias.real"])
         self._result(layer, node)
 
     def _function(self, one: Function, node: Any) -> None:
@@ -228,8 +234,30 @@ class _Writer:
             self._swish(one)
             return
         for place, name in enumerate(one.inputs):
-            node.input[place] = self._float(name) if whole else self.rounded.get(name) or self._float(name)
+            inside = self.rounded.get(name) if self.spelling.within and not whole and name not in self.ended else None
+            node.input[place] = inside or self._float(name)
+        if whole and one.kind == "Mul" and self.spelling.tiled:
+            self._tile(one, node)
         self._result(one, node)
+
+    def _tile(self, one: Function, node: Any) -> None:
+        """A gate [N, C, 1, 1] of a product as [N, C, 1, W]: times a row of ones, whose integers come out as they were."""
+        shapes = [self.placement.shapes[name] for name in one.inputs]
+        width = max(shape[3] for shape in shapes)
+        for place, (name, shape) in enumerate(zip(one.inputs, shapes, strict=True)):
+            if shape[2:] != (1, 1) or width == 1:
+                continue
+            top, kind = (255, np.uint8) if self.spelling.activations == "u8" else (127, np.int8)
+            row = f"ones.{width}"
+            self.constants[f"{row}.q"] = np.full((1, 1, 1, width), top, kind)
+            self.constants[f"{row}.scale"] = np.array(1 / top, np.float32)
+            self.constants[f"{row}.zero"] = np.array(0, kind)
+            base = f"{one.result}.gate{place}"
+            self._emit("DequantizeLinear", [f"{row}.{end}" for end in ("q", "scale", "zero")], [f"{base}.ones"])
+            self._emit("Mul", [node.input[place], f"{base}.ones"], [f"{base}.float"])
+            self._emit("QuantizeLinear", [f"{base}.float", *self._parameters(name)], [f"{base}.q"])
+            self._emit("DequantizeLinear", [f"{base}.q", *self._parameters(name)], [base])
+            node.input[place] = base
 
     def _swish(self, one: Function) -> None:
         """A hard swish as a sum and a product of integers: ``x * min(max(x + 3, 0), 6) / 6``.

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from edgeseg.core.arrays import Array
-from edgeseg.quantization.placement import Group, Placement
+from edgeseg.quantization.parts import Group, Placement
 from edgeseg.quantization.scales import LEVELS, Scale, scale_of
 from edgeseg.quantization.simulation import session_of
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeseg.core.arrays import Array
-from edgeseg.quantization.placement import Placement, place
+from edgeseg.quantization.parts import Placement
+from edgeseg.quantization.placement import place
 from edgeseg.quantization.ranges import METHODS, Method, Watched, candidates
 from edgeseg.quantization.scales import Scale
 from edgeseg.quantization.simulation import Simulation

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeseg.core import plugins
 from edgeseg.core.arrays import Array
-from edgeseg.quantization.placement import Placement
+from edgeseg.quantization.parts import Placement
 from edgeseg.quantization.scales import LEVELS, Scale, quantise_weights
 
 if TYPE_CHECKING:

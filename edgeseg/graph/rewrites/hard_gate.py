@@ -40,7 +40,7 @@ def apply(net: Net, target: Target) -> int:
         conv.input[:] = [
             conv.input[0],
             net.constant(alpha * weight, conv.input[1]),
-            net.constant(alpha * bias + beta, f"{conv.output[0]}.bias"),
+            net.constant(alpha * bias + beta, f"{node.output[0]}.shift"),
         ]
         result = node.output[0]
         low = net.constant(np.zeros((), np.float64), f"{result}.low")

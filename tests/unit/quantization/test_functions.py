@@ -10,7 +10,8 @@ from edgeseg import backends
 from edgeseg.core.spec import ModelSpec
 from edgeseg.flows.quantize import SPELLINGS
 from edgeseg.quantization import qdq, ranges
-from edgeseg.quantization.placement import FUNCTIONS, SIGMOID, place
+from edgeseg.quantization.parts import FUNCTIONS
+from edgeseg.quantization.placement import SIGMOID, place
 from edgeseg.quantization.scales import Scale, scale_of
 from edgeseg.quantization.simulation import Simulation, session_of
 from tests.unit.graph.rewrites.sketch import Sketch
@@ -136,8 +137,10 @@ def test_every_spelling_is_the_same_network(how, functions):
     placed, seen, scales, pictures = calibrated(model)
     expected = run(model, pictures)
     for activations in ("u8", "s8"):
-        written = qdq.write(placed, scales, seen, qdq.Spelling(activations, "integers", functions=functions))
-        assert apart(run(written, pictures), expected) < 0.01
+        for ways in ({}, {"tiled": True}, {"within": True}):
+            spelling = qdq.Spelling(activations, "integers", functions=functions, **ways)
+            written = qdq.write(placed, scales, seen, spelling)
+            assert apart(run(written, pictures), expected) < 0.01, ways
     simulation = Simulation(placed, seen)
     simulated = [simulation.run({"image": x}, scales, frozenset()) for x in pictures]
     assert apart(run(written, pictures), simulated) < 0.006
@@ -219,7 +222,7 @@ def test_a_planted_fault_in_the_swish_is_seen(monkeypatch):
     """The root of 6 is what makes the product right; with another factor the network is another one."""
     model, _ = gated()
     placed, seen, scales, pictures = calibrated(model)
-    monkeypatch.setattr(qdq, "ROOT", 1.1 * qdq.ROOT)
+    monkeypatch.setattr(qdq, "ROOT", 1.3 * qdq.ROOT)
     wrong = qdq.write(placed, scales, seen, qdq.Spelling("u8", "integers"))
     assert apart(run(wrong, pictures), run(model, pictures)) > 0.01
 
