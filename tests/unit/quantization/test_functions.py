@@ -8,7 +8,9 @@ import pytest
 
 from edgeseg import backends
 from edgeseg.core.spec import ModelSpec
-from edgeseg.flows.quantize import SPELLINGS
+from edgeseg.flows.quantize import SPELLINGS, _at_opset
+from edgeseg.graph import rewriting
+from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import qdq, ranges
 from edgeseg.quantization.parts import FUNCTIONS
 from edgeseg.quantization.placement import SIGMOID, place
@@ -232,3 +234,25 @@ def test_scales_of_groups_without_a_floor_are_as_before():
     assert group.floor == -math.inf
     seen = {group.name: ranges.Watched(-2.0, 6.0, np.linspace(-2, 6, 100), np.empty(0))}
     assert ranges.candidates(group, seen)["minmax"] == Scale(float(np.float32(8 / 255)), 64)
+
+
+def test_what_an_older_exporter_spells_out_is_found_and_put_together():
+    """Opset 13 has no HardSwish and means over axes: ``x * Clip(x + 3, 0, 6) / 6``, ReduceMean, and a gate by a hard sigmoid."""
+    sketch = Sketch(3, height=SIZE[0], width=SIZE[1])
+    three, zero, six = (sketch.constant(np.float32(value)) for value in (3, 0, 6))
+    x = sketch.conv("image", 8)
+    gate = sketch.op("Clip", [sketch.op("Add", [x, three], 8), zero, six], 8)
+    x = sketch.op("Div", [sketch.op("Mul", [x, gate], 8), six], 8)
+    x = sketch.depthwise(x)
+    squeezed = sketch.conv(sketch.op("ReduceMean", [x], 8, axes=[2, 3], keepdims=1), 8, kernel=1)
+    squeezed = sketch.op("HardSigmoid", [squeezed], 8, alpha=1 / 6, beta=0.5)
+    output = sketch.conv(sketch.op("Mul", [x, squeezed], 8), 2, kernel=1)
+    model = sketch.model(output)
+    model.opset_import[0].version = 13
+    spec = ModelSpec("spelled", SIZE[1], SIZE[0], "image", output)
+    found = rewriting.rewrite(_at_opset(model), spec, Target(rewriting.ANY, "int8"))
+    assert {"hard-swish", "global-pool", "hard-gate"} <= set(found.applied)
+    kinds = collections.Counter(one.kind for one in place(found.model).functions)
+    assert kinds == {"HardSwish": 1, "GlobalAveragePool": 1, "Mul": 1}
+    image = np.random.default_rng(0).normal(size=(1, 3, *SIZE)).astype(np.float32)
+    assert apart(run(found.model, [image]), run(model, [image])) < 1e-6
