@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 METHODS = ("edgeseg", "ort", "nncf", "dynamic")
 
 SPELLINGS = {
-    "onnx": Spelling("u8", "pairs", tiled=True),
+    "onnx": Spelling("u8", "pairs", swish="clip", tiled=True),
     "openvino": Spelling("u8", "integers", functions=("Add",), within=True),
     "tflite": Spelling("s8", "integers"),
 }

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 FUNCTIONS = ("Add", "Mul", "HardSwish", "Sigmoid", "GlobalAveragePool")
 """Operators without weights that integer kernels have, or can be put together of (see `edgeseg.quantization.qdq`)."""
 
+SWISH_FLOOR = -3.0
+"""A hard swish is 0 from here down: what it alone reads needs no steps below, and where a scale begins right there, the gate
+``min(x + 3, 6) / 6`` has the very integers of ``x``."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -76,7 +80,7 @@ class Group:
         tensors: All, in the graph's order.
         sources: Those that something computes, whose values the range has to hold.
         floor: The lower end that activations set for all of them; minus infinity if one has none.
-        swish: Whether layers write it and nothing but hard swishes reads it.
+        swish: Whether nothing but hard swishes reads it, so that its scale begins where they do.
         fixed: The scale, where kernels know only one.
     """
 

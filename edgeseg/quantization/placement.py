@@ -24,14 +24,11 @@ import numpy as np
 
 from edgeseg.core.errors import GraphError
 from edgeseg.core.operators import MOVERS
-from edgeseg.quantization.parts import FUNCTIONS, Function, Group, Layer, Placement
+from edgeseg.quantization.parts import FUNCTIONS, SWISH_FLOOR, Function, Group, Layer, Placement
 from edgeseg.quantization.scales import Scale
 
 if TYPE_CHECKING:
     import onnx
-
-SWISH_FLOOR = -3.0
-"""A hard swish is 0 from here down: what it alone reads needs no steps below."""
 
 SIGMOID = Scale(1.0 / 256.0, 0)
 """The one scale that LiteRT's integer kernel writes."""
@@ -269,7 +266,6 @@ class _Placer:
             if name in leader:
                 members.setdefault(find(name), []).append(name)
         swishes = {one.node for one in functions if one.kind == "HardSwish"}
-        written = {layer.result for layer in layers if layer.activation is None}
         groups = []
         for names in members.values():
             sources = tuple(name for name in names if name not in moved)
@@ -283,7 +279,7 @@ class _Placer:
                     tuple(names),
                     sources,
                     max(floor, SWISH_FLOOR) if swished else floor,
-                    swished and names[0] in written,
+                    swished and floor < SWISH_FLOOR,
                     fixed.get(names[0]),
                 )
             )

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeseg.core.arrays import Array
 from edgeseg.core.marks import UNROUNDED
-from edgeseg.quantization.parts import FUNCTIONS, Function, Group, Layer, Placement
+from edgeseg.quantization.parts import FUNCTIONS, SWISH_FLOOR, Function, Group, Layer, Placement
 from edgeseg.quantization.scales import LEVELS, Scale, Weights, quantise_weights
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Spelling:
         functions: Kinds of functions that the runtime computes faster in integers; the others are between pairs in float.
         within: Whether functions in float read what was not rounded yet, because the runtime computes them within the
             kernel before.
+        swish: How hard swishes are put together: with a ``sum``, or with a ``clip`` of the integers themselves, where the
+            scale begins at their zero; see `_Writer._swish`.
         tiled: Whether gates of products are repeated along the rows first, for a kernel that takes one run of equal
             shapes at a time.
     """
@@ -50,6 +52,7 @@ class Spelling:
     paired: bool = True
     functions: tuple[str, ...] = FUNCTIONS
     within: bool = False
+    swish: Literal["sum", "clip"] = "sum"
     tiled: bool = False
 
 
@@ -125,6 +128,7 @@ class _Writer:
             else set()
         )
         self.integer_results = {item.result for item in items}
+        self.made = {layer.result for layer in placement.layers if layer.activation is None}
         self.ended = {item.result for item in items if item.activation in self.gone}
         self.movers = set(placement.movers)
         self.nodes: list[Any] = []
@@ -263,12 +267,16 @@ class _Writer:
         """A hard swish as a sum and a product of integers: ``x * min(max(x + 3, 0), 6) / 6``.
 
         The ends of the sum's scale are the ends at 0 and 6. With all of ``x``, 3 and 6 divided by the root of 6 the product
-        needs no factor behind it. Dividing ``x`` costs nothing: its integers are given another step.
+        needs no factor behind it. Dividing ``x`` costs nothing: its integers are given another step. Where the scale of ``x``
+        begins at -3 there is nothing to add: the integers, cut off at 6, are the gate's under a sixth of the step.
         """
         name, unsigned = one.result, self.spelling.activations == "u8"
         group = self.groups[one.inputs[0]]
         x = self._float(one.inputs[0])
-        if not group.swish:
+        if self._clips(group):
+            self._product(name, x, self._clipped(one, group))
+            return
+        if self._factor(group) == 1.0:
             x = f"{name}.root"
             step = self.constants[f"{group.name}.scale"] * ROOT
             self.constants[f"{name}.root.scale"] = np.asarray(step, np.float32)
@@ -284,9 +292,31 @@ class _Writer:
         scale = ["swish.gate.scale", "swish.gate.zero"]
         self._emit("QuantizeLinear", [f"{name}.sum", *scale], [f"{name}.gate.q"])
         self._emit("DequantizeLinear", [f"{name}.gate.q", *scale], [f"{name}.gate"])
-        self._emit("Mul", [x, f"{name}.gate"], [f"{name}.float"])
+        self._product(name, x, f"{name}.gate")
+
+    def _product(self, name: str, x: str, gate: str) -> None:
+        self._emit("Mul", [x, gate], [f"{name}.float"])
         self.rounded[name] = f"{name}.float"
         self._quantise(name, f"{name}.float")
+
+    def _clips(self, group: Group) -> bool:
+        """Whether hard swishes that read a tensor clip its integers."""
+        begin = self.scales[group.name].ends[0]
+        return self.spelling.swish == "clip" and group.swish and abs(begin - SWISH_FLOOR) < 1e-5
+
+    def _clipped(self, one: Function, group: Group) -> str:
+        name, scale = one.result, self.scales[group.name]
+        kind, bottom = (np.uint8, 0) if self.spelling.activations == "u8" else (np.int8, -128)
+        self.constants[f"{name}.gate.scale"] = np.array(np.float32(scale.step) / np.float32(6))
+        self.constants[f"{name}.gate.zero"] = np.array(bottom, kind)
+        stored = f"{one.inputs[0]}.q"
+        if 2 * scale.zero < LEVELS:
+            self.constants[f"{name}.gate.low"] = np.array(bottom, kind)
+            self.constants[f"{name}.gate.high"] = np.array(bottom + 2 * scale.zero, kind)
+            self._emit("Clip", [stored, f"{name}.gate.low", f"{name}.gate.high"], [f"{name}.gate.q"])
+            stored = f"{name}.gate.q"
+        self._emit("DequantizeLinear", [stored, f"{name}.gate.scale", f"{name}.gate.zero"], [f"{name}.gate"])
+        return f"{name}.gate"
 
     def _result(self, item: Layer | Function, node: Any) -> None:
         """The output of an integer operator, quantised unless an activation comes in between."""
@@ -348,7 +378,8 @@ class _Writer:
 
     def _factor(self, group: Group) -> float:
         """What a tensor is multiplied by on its way from the layer that makes it to hard swishes; see `_swish`."""
-        return ROOT if group.swish and "HardSwish" in self.spelling.functions else 1.0
+        summed = "HardSwish" in self.spelling.functions and not self._clips(group)
+        return ROOT if group.swish and summed and group.name in self.made else 1.0
 
     def _step(self, tensor: str) -> np.float32:
         group = self.groups[tensor]

@@ -1,6 +1,7 @@
 """Sums, products, gates and means between integer layers: which are found, and that all runtimes compute them in integers."""
 
 import collections
+import itertools
 import math
 
 import numpy as np
@@ -14,7 +15,7 @@ from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import qdq, ranges
 from edgeseg.quantization.parts import FUNCTIONS
 from edgeseg.quantization.placement import SIGMOID, place
-from edgeseg.quantization.scales import Scale, scale_of
+from edgeseg.quantization.scales import Scale, scale_from, scale_of
 from edgeseg.quantization.simulation import Simulation, session_of
 from tests.unit.graph.rewrites.sketch import Sketch
 
@@ -111,20 +112,25 @@ def test_a_sigmoid_that_is_moved_stays_in_float():
 
 
 def test_what_only_hard_swishes_read_has_no_steps_below_their_zero():
-    placed, seen, scales, _ = calibrated(gated()[0])
+    placed, _, scales, _ = calibrated(gated()[0])
     [swish] = [one for one in placed.functions if one.kind == "HardSwish"]
     group = placed.group_of()[swish.inputs[0]]
     assert group.swish
     assert group.floor == -3.0
-    low, high = min(seen[group.name].low, -3.0 - 1e-3), seen[group.name].high
-    far = {group.name: ranges.Watched(-50.0, high, np.linspace(-50.0, high, 1000), np.empty(0))}
-    for method, scale in ranges.candidates(group, far).items():
-        assert scale.ends[0] >= -3.0 - scale.step, method
-    assert scales[group.name].ends[0] >= max(low, -3.0) - scales[group.name].step
-    placed = place(gated(behind="sum")[0])
-    [swish] = [one for one in placed.functions if one.kind == "HardSwish"]
-    group = placed.group_of()[swish.inputs[0]]
-    assert (group.swish, group.floor) == (False, -3.0), "a sum cannot divide its result by the way"
+    assert scales[group.name].ends[0] == pytest.approx(-3.0, abs=1e-5)
+    for low, high in ((-50.0, 40.0), (-50.0, 2.0), (-1.0, 9.0), (0.5, 1.0)):
+        watched = {group.name: ranges.Watched(low, high, np.linspace(low, high, 1000), np.empty(0))}
+        found = ranges.candidates(group, watched)
+        assert all(scale.ends[0] == pytest.approx(-3.0, abs=1e-5) for scale in found.values())
+        assert found["minmax"].ends[1] >= high
+
+
+def test_scales_that_begin_where_they_are_told_to():
+    for high in (0.0, 0.1, 2.9, 3.0, 6.0, 40.0, 700.0):
+        scale = scale_from(-3.0, high)
+        assert scale.ends[0] == pytest.approx(-3.0, abs=1e-5)
+        assert scale.ends[1] >= high - 1e-4
+    assert scale_from(-3.0, 1e4) == scale_of(-3.0, 1e4), "there is no step that begins there"
 
 
 CASES = [
@@ -139,7 +145,7 @@ def test_every_spelling_is_the_same_network(how, functions):
     placed, seen, scales, pictures = calibrated(model)
     expected = run(model, pictures)
     for activations in ("u8", "s8"):
-        for ways in ({}, {"tiled": True}, {"within": True}):
+        for ways in ({}, {"tiled": True}, {"within": True}, {"swish": "clip"}):
             spelling = qdq.Spelling(activations, "integers", functions=functions, **ways)
             written = qdq.write(placed, scales, seen, spelling)
             assert apart(run(written, pictures), expected) < 0.01, ways
@@ -159,9 +165,11 @@ def test_a_hard_swish_is_exact_but_for_its_roundings():
     scales = {group.name: scale_of(-6.0, 9.0) for group in placed.groups}
     scales[x] = scales[y] = scale_of(-0.375, 9.0)
     swished = placed.group_of()[placed.functions[0].inputs[0]]
-    scales[swished.name] = scale_of(-3.0, 9.0)
-    for activations in ("u8", "s8"):
-        written = qdq.write(placed, scales, {}, qdq.Spelling(activations, "integers"))
+    scales[swished.name] = scale_from(-3.0, 9.0)
+    for activations, form in itertools.product(("u8", "s8"), ("sum", "clip")):
+        written = qdq.write(placed, scales, {}, qdq.Spelling(activations, "integers", swish=form))
+        kinds = collections.Counter(node.op_type for node in written.graph.node)
+        assert (kinds["Add"], kinds["Clip"]) == ((1, 0) if form == "sum" else (0, 1))
         [found] = run(written, [image])
         expected = image * np.clip(image + 3, 0, 6) / 6
         steps = 1.5 * scales[swished.name].step + scales[x].step + scales["image"].step + 9 / 255 / 2
