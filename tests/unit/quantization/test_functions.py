@@ -264,3 +264,32 @@ def test_what_an_older_exporter_spells_out_is_found_and_put_together():
     assert kinds == {"HardSwish": 1, "GlobalAveragePool": 1, "Mul": 1}
     image = np.random.default_rng(0).normal(size=(1, 3, *SIZE)).astype(np.float32)
     assert apart(run(found.model, [image]), run(model, [image])) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
+def test_gates_by_linear_layers_run_in_integers(name, need, tmp_path):
+    """SENet's form: pooling, flattening, two matrix products, a sigmoid and a reshape."""
+    backend = backends.load(name)
+    need(backend.package, what=name)
+    sketch = Sketch(5, height=SIZE[0], width=SIZE[1])
+    x = sketch.relu(sketch.conv("image", 8))
+    y = sketch.op("Flatten", [sketch.op("GlobalAveragePool", [x], 8)], 8)
+    for kind in ("Relu", "Sigmoid"):
+        weight, bias = (
+            sketch.constant(sketch.random.normal(size=shape).astype(np.float32)) for shape in ((8, 8), (8,))
+        )
+        y = sketch.op(kind, [sketch.op("Gemm", [y, weight, bias], 8, transB=1)], 8)
+    y = sketch.op("Reshape", [y, sketch.constant(np.array([1, 8, 1, 1]))], 8)
+    output = sketch.conv(sketch.op("Mul", [x, y], 8), 2, kernel=1)
+    raw, spec = sketch.model(output), ModelSpec("linear", SIZE[1], SIZE[0], "image", output)
+    model = rewriting.rewrite(raw, spec, Target(rewriting.ANY, "int8")).model
+    placed, seen, scales, pictures = calibrated(model)
+    assert {one.kind for one in placed.functions} == {"GlobalAveragePool", "Sigmoid", "Mul"}
+    conversion = backend.convert(qdq.write(placed, scales, seen, SPELLINGS[name]), spec, "int8", tmp_path)
+    file = tmp_path / conversion.files[0]
+    assert backend.executed(file, conversion.spec, conversion.runtime_options).integer_share == pytest.approx(1.0)
+    session = backend.load(file, conversion.spec, threads=1, options=conversion.runtime_options)
+    nchw = conversion.spec.input_layout == "nchw"
+    found = [session.run({"image": x if nchw else np.ascontiguousarray(x.transpose(0, 2, 3, 1))}) for x in pictures]
+    scores = [out[output] if nchw else out[output].transpose(0, 3, 1, 2) for out in found]
+    assert apart(scores, run(raw, pictures)) < 0.01

@@ -189,6 +189,58 @@ def test_global_pool_leaves_other_means(attributes):
     assert apply(sketch, sketch.op("ReduceMean", ["image"], 3, **attributes), "global-pool").applied == ()
 
 
+def _vector_gate(sketch, x, *, product="Gemm", activation="Sigmoid", back="Reshape"):
+    """Squeeze-and-excite as linear layers."""
+    width = sketch.widths[x]
+    y = sketch.op("Flatten", [sketch.op("GlobalAveragePool", [x], width)], width)
+    for inside, outside, kind in ((width, 5, "Relu"), (5, width, activation)):
+        bias = sketch.constant(sketch.random.normal(size=outside).astype(np.float32))
+        if product == "Gemm":
+            weight = sketch.constant(sketch.random.normal(size=(outside, inside)).astype(np.float32))
+            y = sketch.op("Gemm", [y, weight, bias], outside, transB=1, alpha=0.5, beta=2.0)
+        else:
+            weight = sketch.constant(sketch.random.normal(size=(inside, outside)).astype(np.float32))
+            y = sketch.op("Add", [sketch.op("MatMul", [y, weight], outside), bias], outside)
+        y = sketch.op(kind, [y], outside)
+    given = [1, width, 1, 1] if back == "Reshape" else [2, 3]
+    return sketch.op(back, [y, sketch.constant(np.array(given))], width)
+
+
+@pytest.mark.parametrize("product", ["Gemm", "MatMul"])
+@pytest.mark.parametrize("back", ["Reshape", "Unsqueeze"])
+@pytest.mark.parametrize("activation", ["Sigmoid", "HardSigmoid"])
+def test_linear_conv_makes_gates_of_vectors_ones_of_images(product, back, activation):
+    sketch = Sketch()
+    x = sketch.conv("image", 4)
+    gate = _vector_gate(sketch, x, product=product, activation=activation, back=back)
+    after = apply(sketch, sketch.op("Mul", [x, gate], 4), "linear-conv", "fold-affine")
+    kinds = ops(after.model)
+    assert kinds == {"Conv": 3, "GlobalAveragePool": 1, "Relu": 1, activation: 1, "Mul": 1}
+
+
+def test_linear_conv_keeps_vectors_that_others_read():
+    sketch = Sketch()
+    x = sketch.conv("image", 4)
+    gate = _vector_gate(sketch, x)
+    hidden = next(node.output[0] for node in sketch.nodes if node.op_type == "Relu")
+    before = sketch.model(sketch.op("Mul", [x, gate], 4), hidden, gate)
+    after = rewriting.rewrite(before, spec(gate), TARGET, ["linear-conv"])
+    assert after.applied == ("linear-conv x2",)
+    assert difference(before, after.model) <= 1e-5
+
+
+def test_linear_conv_leaves_products_of_two_computed_values_and_of_longer_rows():
+    sketch = Sketch()
+    x = sketch.op("Flatten", [sketch.op("GlobalAveragePool", ["image"], 3)], 3)
+    y = sketch.op("MatMul", [x, sketch.op("Transpose", [x], 1, perm=[1, 0])], 1)
+    assert apply(sketch, y, "linear-conv").applied == ()
+    sketch = Sketch()
+    weight = sketch.constant(sketch.random.normal(size=(360, 4)).astype(np.float32))
+    assert (
+        apply(sketch, sketch.op("Gemm", [sketch.op("Flatten", ["image"], 360), weight], 4), "linear-conv").applied == ()
+    )
+
+
 @pytest.mark.parametrize("attributes", [
     {"kernel_shape": [2, 2], "strides": [2, 2]}, {"kernel_shape": [3, 2]},
     {"kernel_shape": [3, 3], "strides": [2, 1], "pads": [1, 0, 1, 1], "count_include_pad": 1},
