@@ -39,9 +39,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="minmax, p99.99, p99.9 or mse for every tensor (default: chosen by what it does to the mask)")  # fmt: skip
     add("--io", choices=("float", "int8"), default="float",
         help="input and output of a TFLite file; int8 comes with scale and zero point in the manifest (default: float)")  # fmt: skip
-    add("--max-float", type=_percent, metavar="PERCENT", default=25.0,
+    add("--max-float", type=_percent, metavar="PERCENT", default=None,
         help="share of the multiplications that may stay in float, the first layers', for fewer changed pixels; 0 for all "
-        "in int8 as long as the gates are reached (default: 25)")  # fmt: skip
+        "in int8 as long as the gates are reached (default: 25; 0 with --io int8)")  # fmt: skip
     add("--rank", action="store_true", help="show what each part of the network costs the mask")
     add("--recipe", type=Path, metavar="FILE", help="replay the recipe.json of an artifact; nothing is calibrated")
     _model.add(parser)
@@ -97,7 +97,7 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
         method=arguments.method,
         ranges=arguments.ranges,
         rank=arguments.rank,
-        max_float=arguments.max_float / 100,
+        max_float=None if arguments.max_float is None else arguments.max_float / 100,
         recipe=arguments.recipe,
         io=arguments.io,
         command=arguments.command_line,

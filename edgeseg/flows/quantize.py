@@ -59,7 +59,8 @@ class QuantizeRequest:
         method: One of `METHODS`.
         ranges: Take this range method for all tensors; empty to choose by the mask.
         rank: Measure what every part of the network does to the mask, also when nothing has to be mended.
-        max_float: Share of the multiplications that may stay in float for better masks; see `first_in_float`.
+        max_float: Share of the multiplications that may stay in float for better masks; see `first_in_float`. None: the usual
+            one, and none with `io`, because an input in int8 is read by integers.
         recipe: Replay this file; nothing is calibrated then.
         io: ``int8`` for input and output in int8 (TFLite); ``float`` or empty otherwise.
         command: The command line, for the manifests.
@@ -79,7 +80,7 @@ class QuantizeRequest:
     method: str = "edgeseg"
     ranges: str = ""
     rank: bool = False
-    max_float: float = choosing.MAX_FLOAT
+    max_float: float | None = None
     recipe: Path | None = None
     io: str = ""
     command: str = ""
@@ -171,9 +172,10 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
         choice = choosing.replay(model, replayed)
     elif request.method == "edgeseg":
         assert material is not None
+        usual = 0.0 if request.io == "int8" else choosing.MAX_FLOAT
         choice = choosing.choose(
-            model, spec, material, request.gate, method=request.ranges, rank=request.rank, max_float=request.max_float,
-            say=say,
+            model, spec, material, request.gate, method=request.ranges, rank=request.rank,
+            max_float=usual if request.max_float is None else request.max_float, say=say,
         )  # fmt: skip
     seconds = time.perf_counter() - started
     maker = Maker(reference, dataset, request.out / spec.name, request.gate, request.command)

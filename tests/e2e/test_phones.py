@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from edgeseg.core.errors import EdgesegError
 from edgeseg.devices.browser import Phone, Reception, reception, runtimes
 from edgeseg.flows.bench import phones
 from edgeseg.flows.bench.phones import Door, Host, bench_phones
-from edgeseg.flows.bench.session import BenchRequest
+from edgeseg.flows.bench.session import BenchRequest, bench
 from edgeseg.flows.export import ExportRequest, export
 from edgeseg.flows.model import ModelRequest
+from edgeseg.flows.parity import Gate
+from edgeseg.flows.quantize import QuantizeRequest, quantize
 from edgeseg.transports import visitor
 from tests.conftest import skip
 
@@ -180,6 +183,32 @@ def test_from_start_to_the_result_table(browser, started):
     assert "onnxruntime-web" in result.summary.rows[0].cold.loaded.runtime
     assert "@litertjs/core" in result.summary.rows[1].cold.loaded.runtime
     assert run.shares == sorted(run.shares)
+
+
+@pytest.mark.slow
+def test_frames_of_bytes_and_integers(browser, installed, connectnet_weights, started, tmp_path):
+    """What takes a camera's bytes, in float and in int8 inside, gives the host's masks; int8 tensors LiteRT.js does not know."""
+    np.savez(tmp_path / "weights.npz", **connectnet_weights)
+    model = ModelRequest(tmp_path / "weights.npz", size=(96, 64))
+    out = tmp_path / "bytes"
+    export(ExportRequest(model, targets=("onnx", "tflite"), data="sample:2", out=out, frames=True))
+    loose = Gate(min_agreement=0.0, max_miou_drop=1.0)  # random weights
+    quantize(QuantizeRequest(model, ("onnx", "tflite"), "sample:4", data="sample:2", out=out, gate=loose, frames=True))
+    whole = replace(model, name="whole")
+    quantize(QuantizeRequest(whole, ("tflite",), "sample:4", data="sample:2", out=out, gate=loose, io="int8"))
+    names = [out / f"pphumanseg-lite/{name}" for name in ("onnx-fp32", "tflite-fp32", "onnx-int8", "tflite-int8")]
+    with pytest.raises(EdgesegError, match="whole/tflite-int8 does not run in a browser"):
+        started(artifacts=(out / "whole/tflite-int8",)).join()
+    run = started(artifacts=tuple(names))
+    with phone(browser) as page:
+        begin(page, run)
+        ends(page)
+        assert page.wrong == []
+    (there,) = run.join()
+    here = bench(BenchRequest(tuple(names), data="sample:2", budget_s=0.5, out=tmp_path / "here"))
+    for far, near in zip(there.summary.rows, here.summary.rows, strict=True):
+        assert far.failure is None, far.failure
+        assert far.agreement.flipped_share == pytest.approx(near.agreement.flipped_share, abs=0.005)
 
 
 @pytest.mark.slow

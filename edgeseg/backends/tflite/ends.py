@@ -33,7 +33,8 @@ def ends_in_integers(builder: Builder, spec: ModelSpec) -> ModelSpec:
     readers = [op for op in builder.operators if shown in op.inputs]
     if len(readers) != 1 or readers[0].kind != "QUANTIZE":
         raise GraphError(
-            "the input cannot be int8: it is read in float as well", "leave --io out, and the first layer in int8"
+            "the input cannot be int8: it is read in float as well",
+            "leave --io out, or --max-float 0 keeps the first layers in int8",
         )
     [inside] = readers[0].outputs
     builder.operators.remove(readers[0])

@@ -19,7 +19,7 @@ from edgeseg.devices.browser.cable import Cable
 from edgeseg.devices.browser.runtimes import BACKENDS
 from edgeseg.flows.bench.lines import line
 from edgeseg.flows.bench.session import BenchRequest, BenchResult, bench
-from edgeseg.flows.bench.variants import find
+from edgeseg.flows.bench.variants import common_reference, find
 
 WAIT_S = 600.0
 """How long the first phone is waited for."""
@@ -72,6 +72,11 @@ class _Visit:
     thread: threading.Thread = field(init=False)
 
 
+def _runs_there(artifact: Artifact) -> bool:
+    """LiteRT.js has no tensors of int8: what takes and gives them cannot be fed."""
+    return artifact.manifest.backend in BACKENDS and artifact.manifest.spec.input_stored is None
+
+
 def bench_phones(request: BenchRequest, door: Door, host: Host) -> Iterator[BenchResult]:
     """Measure artifacts on every phone that comes, and yield each one's result when it is finished.
 
@@ -90,12 +95,14 @@ def bench_phones(request: BenchRequest, door: Door, host: Host) -> Iterator[Benc
     if door.usb and door.lan:
         raise EdgesegError("--usb and --lan are two ways to the page", "leave one of them out")
     artifacts = find(request.artifacts, request.exports)
-    usable = [one for one in artifacts if one.manifest.backend in BACKENDS]
+    usable = [one for one in artifacts if _runs_there(one)]
     left_out = tuple(one.name for one in artifacts if one not in usable)
     if not usable:
         raise ArtifactError(
             f"{left_out[0]} does not run in a browser", f"edgeseg export --target {','.join(BACKENDS)} makes what does"
         )
+    if request.data != "none":
+        common_reference(usable)  # said before somebody fetches a phone
     request = replace(request, artifacts=tuple(one.folder for one in usable))
     events: queue.Queue[Phone | _Visit] = queue.Queue()
     visits: list[_Visit] = []

@@ -14,9 +14,13 @@ from edgeseg.flows.bench.results import Round
 from edgeseg.flows.bench.rows import ratio_to, resampled
 from edgeseg.metrics.latency import MIN_LOADS, summarize
 
-SLICE_S = 0.04
-"""A slice is short, so that what the machine does meanwhile hits all variants of a round alike: on a busy machine many
-small rounds tell more in the same time than few large ones, because the machine's mood moves all runs of a slice together."""
+SLICE_S = 0.01
+"""A slice is short, so that what the machine does meanwhile hits all variants of a round alike. Beside a process whose load
+changes, runs that follow each other are alike (correlation 0.9) and a second one in the same slice tells next to nothing:
+for a network of 28 ms, rounds of one run without a warm-up gave ratios with a third of the interval that rounds of a warm-up
+and two runs gave in the same time."""
+LONGEST_S = 0.05
+"""No slice is made longer than this to make up for a slow network."""
 NARROW_MEDIAN = 0.01
 """Timing ends early when half of each median's interval is narrower than this share of it,"""
 NARROW_RATIO = 0.0075
@@ -74,7 +78,7 @@ def run(
         rounds.setdefault(one.slice.item, {})[one.number] = one
     number, load = plan.first, plan.load
     spent = 0.0
-    due_s = plan.budget_s / LOADS
+    due_s, fresh = plan.budget_s / LOADS, False  # the calibration has warmed them up
     # At least one round is measured however small the budget is: a table without a figure helps nobody.
     while crew.alive and (spent < plan.budget_s or number == plan.first):
         if spent >= due_s:
@@ -83,10 +87,12 @@ def run(
             load += 1
             took_s = _reload(crew, shuffle)
             due_s = spent + took_s + max(plan.budget_s / LOADS - took_s, took_s * (1 / LOADING_SHARE - 1))
+            fresh = True
         mates = crew.alive
         shuffle.shuffle(mates)
         for mate in mates:
             runs, warmups, expected_s = counts[mate.variant.key]
+            warmups += fresh and not warmups  # what was just loaded has run once only
             around = 1 if number % AROUND_EVERY == 0 else 0
             measured = crew.measure(mate, runs=runs, warmups=warmups, around=around, expected_s=expected_s)
             if measured is not None:
@@ -97,7 +103,7 @@ def run(
             progress(min(1.0, spent / plan.budget_s) if plan.budget_s else 1.0)
             if spent >= plan.budget_s and number > plan.first:
                 break  # the rest of this round has no partner for this slice, and the pairing leaves it out
-        number += 1
+        number, fresh = number + 1, False
     return "budget"
 
 
@@ -113,14 +119,29 @@ def _reload(crew: Crew, shuffle: random.Random) -> float:
 
 def _calibrate(crew: Crew, mate: Mate) -> tuple[int, int, float]:
     """Runs and warm-ups of a slice, and how long it should take."""
+    asked = time.monotonic()
     measured = crew.measure(mate, runs=3, warmups=2, around=1)
+    took_s = time.monotonic() - asked
     if measured is None:
         return 1, 1, 0.0
     each = max(1e-6, float(np.median(measured.infer_ns)) / 1e9)
     around = (measured.prepare_ns[0] + measured.finish_ns[0]) / 1e9 if measured.prepare_ns else 0.0
-    runs = min(500, max(2, round(SLICE_S / each)))
-    warmups = min(20, max(1, round(0.1 * runs)))
+    worked_s = (sum(measured.warmup_ns) + sum(measured.infer_ns)) / 1e9 + each + around
+    runs, warmups = slice_of(each, took_s - worked_s)
     return runs, warmups, (runs + warmups + 1) * each + around
+
+
+def slice_of(each_s: float, asking_s: float = 0.0) -> tuple[int, int]:
+    """Runs and warm-ups of a slice.
+
+    Args:
+        each_s: How long a run takes.
+        asking_s: How long the way to the device and back takes: a slice is as long, up to `LONGEST_S`, so that a bench over a
+            slow network does not only wait.
+    """
+    runs = min(500, max(1, round(min(max(SLICE_S, asking_s), LONGEST_S) / each_s)))
+    # To fill the caches again costs a share of a short run, and nothing that counts of one that is as long as a slice.
+    return runs, min(20, max(1, round(0.1 * runs))) if each_s < SLICE_S else 0
 
 
 def _narrow(keys: list[str], rounds: dict[str, dict[int, Round]], plan: Plan) -> bool:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 
+from edgeseg.core.marks import INTEGER
 from edgeseg.graph import channels
 from edgeseg.graph.channels import Layout, Region
 from edgeseg.graph.net import Net
-from edgeseg.graph.rewriting import Rewrite, Target
+from edgeseg.graph.rewriting import Rewrite, Target, block_of_this_cpu
 
 LANES = 4
 """What the number of channels of a blocked convolution has to divide by."""
@@ -53,9 +54,10 @@ def apply(net: Net, target: Target) -> int:
 
 def _padded(net: Net, region: Region, target: Target) -> dict[str, Layout]:
     """The layout of what every convolution writes into the region; empty to leave it as it is."""
-    integer = target.precision == "int8"
-    whole = any(channels.is_depthwise(net, inner) if integer else inner.op_type in BLOCKWISE for inner in region.inner)
-    multiple = target.block if whole else INTEGER_LANES if integer else LANES
+    integer = target.precision == "int8" and any(
+        node.doc_string == INTEGER for node in (*region.makers, *region.inner, *region.readers)
+    )
+    multiple = _integer_multiple(net, region, target) if integer else _multiple(region, target)
     widths = {maker.output[0]: net.shapes[maker.output[0]][1] for maker in region.makers}
     if all(width % multiple == 0 for width in widths.values()):
         return {}
@@ -70,6 +72,17 @@ def _padded(net: Net, region: Region, target: Target) -> dict[str, Layout]:
     if any(width + -width % multiple > MOST_GROWTH * width for width in widths.values()):
         return {}
     return layouts
+
+
+def _integer_multiple(net: Net, region: Region, target: Target) -> int:
+    whole = any(channels.is_depthwise(net, inner) and inner.doc_string == INTEGER for inner in region.inner)
+    return target.block if whole else INTEGER_LANES
+
+
+def _multiple(region: Region, target: Target) -> int:
+    """Of a region in float, also in a network whose other layers are integers."""
+    block = target.block if target.precision != "int8" else block_of_this_cpu()
+    return block if any(inner.op_type in BLOCKWISE for inner in region.inner) else LANES
 
 
 REWRITE = Rewrite(order=70, pays=("onnx-*",), apply=apply, carries=True)

@@ -121,6 +121,32 @@ def test_many_rounds_are_merged():
     assert ratio.spread < 0.002
 
 
+def test_loads_are_drawn_as_wholes_and_the_interval_holds_its_level():
+    random = np.random.default_rng(8)
+    wrong = seen = 0
+    for _ in range(200):
+        loads = np.repeat(np.arange(12), 9)
+        # A busy machine: one round in five takes up to half as long again.
+        busy = np.exp((random.random((3, 108)) < 0.2) * random.uniform(0, 0.4, (3, 108)))
+        plain, twin, slower = busy * np.exp(
+            random.normal(0, 0.01, (3, 12))[:, loads] + random.normal(0, 0.02, (3, 108))
+        )
+        wrong += verdict(paired_ratio(twin, plain, loads)) != "cannot tell"
+        seen += verdict(paired_ratio(1.05 * slower, plain, loads)) == "slower"
+    assert 0 < wrong <= 16  # 5 % of 200 and two standard deviations
+    assert seen >= 0.95 * 200
+
+
+def test_many_samples_are_thinned_without_moving_their_quantiles():
+    random = np.random.default_rng(9)
+    rounds = [random.lognormal(0, 0.3, 500) * 1e6 for _ in range(1000)]
+    summary = summarize(rounds)
+    assert summary.samples == 500_000
+    assert summary.median_ns == pytest.approx(np.median(rounds), rel=2e-3)
+    assert summary.p99.value == pytest.approx(np.quantile(rounds, 0.99), rel=1e-2)
+    assert summary.median.contains(1e6)
+
+
 def test_independent_ratio():
     random = np.random.default_rng(5)
     ratio = independent_ratio(rounds(random, 40, 10, center=12e6), rounds(random, 40, 10))

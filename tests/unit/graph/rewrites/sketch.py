@@ -173,4 +173,8 @@ def decoders(draw: st.DrawFn) -> tuple[Sketch, str]:
         x = sketch.relu(x)
     kernel = draw(st.sampled_from([1, 3]))
     x = sketch.conv(x, draw(st.integers(1, 6)), kernel=kernel, bias=draw(st.booleans()))
+    if draw(st.booleans()):  # a separable convolution of few outputs, as heads have it
+        x = sketch.relu(sketch.conv(x, draw(st.integers(18, 40)), kernel=1))
+        x = sketch.depthwise(x, bias=draw(st.booleans()))
+        x = sketch.conv(x, draw(st.integers(1, 2)), kernel=1, bias=draw(st.booleans()))
     return sketch, sketch.op("Sigmoid", [x], sketch.widths[x])

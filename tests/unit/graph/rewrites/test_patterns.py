@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
+from edgeseg.core.marks import INTEGER
 from edgeseg.graph import channels, rewriting
 from edgeseg.graph.rewriting import Target
 from tests.unit.graph.rewrites.sketch import TARGET, Sketch, difference, ops, run, spec
@@ -272,6 +273,43 @@ def test_merge_convs_leaves_a_bottleneck():
     assert ops(apply(sketch, x, "merge-convs").model) == {"Conv": 2}  # the first two only
 
 
+@pytest.mark.parametrize(("outputs", "bias"), [(1, True), (2, False), (2, True)])
+@pytest.mark.parametrize("more", [{}, {"dilations": [2, 2], "pads": [2, 2, 2, 2]}, {"pads": [0, 1, 2, 0]}])
+def test_narrow_depthwise_puts_the_pointwise_convolution_first(outputs, bias, more):
+    sketch = Sketch()
+    x = sketch.depthwise(sketch.relu(sketch.conv("image", 40)), bias=bias, **more)
+    after = apply(sketch, sketch.conv(x, outputs, kernel=1, bias=bias), "narrow-depthwise")
+    assert after.applied == ("narrow-depthwise",)
+    weights = {tensor.name: list(tensor.dims) for tensor in after.model.graph.initializer}
+    planes, moves, sums = [node for node in after.model.graph.node if node.op_type == "Conv"][1:]
+    assert [weights[node.input[1]] for node in (planes, moves, sums)] == [
+        [9 * outputs, 40, 1, 1], [9 * outputs, 1, 3, 3], [outputs, 9 * outputs, 1, 1],
+    ]  # fmt: skip
+
+
+def test_narrow_depthwise_sees_to_what_it_must_not_change():
+    for build in (
+        lambda sketch, x: sketch.conv(sketch.relu(sketch.depthwise(x)), 1, kernel=1),  # not linear in between
+        lambda sketch, x: sketch.conv(sketch.depthwise(x, strides=[2, 2]), 1, kernel=1),  # the planes would be larger
+        lambda sketch, x: sketch.conv(sketch.depthwise(x), 3, kernel=1),  # 27 planes of 40 channels
+        lambda sketch, x: sketch.conv(sketch.depthwise(x), 1, kernel=3),
+    ):
+        sketch = Sketch()
+        assert apply(sketch, build(sketch, sketch.conv("image", 40)), "narrow-depthwise").applied == ()
+
+
+def test_a_planted_fault_in_the_moves_of_narrow_depthwise_is_seen(monkeypatch):
+    from edgeseg.graph.rewrites import narrow_depthwise
+
+    whole = narrow_depthwise._one_tap_each
+    monkeypatch.setattr(narrow_depthwise, "_one_tap_each", lambda sides: whole(sides)[::-1])
+    sketch = Sketch()
+    output = sketch.conv(sketch.depthwise(sketch.conv("image", 40)), 1, kernel=1)
+    before = sketch.model(output)
+    after = rewriting.rewrite(before, spec(output), TARGET, ["narrow-depthwise"])
+    assert difference(before, after.model) > 0.01
+
+
 def test_commute_resize_moves_a_narrowing_convolution_before_the_upsampling():
     sketch = Sketch()
     x = sketch.conv(sketch.resize(sketch.conv("image", 8), 24, 30), 2, kernel=1)
@@ -359,6 +397,20 @@ def test_align_pads_to_whole_blocks_before_a_pooling_and_to_lanes_elsewhere():
     dense = [node for node in after.model.graph.node if node.op_type == "Conv"]
     shapes = {tensor.name: list(tensor.dims) for tensor in after.model.graph.initializer}
     assert [shapes[node.input[1]][0] for node in dense] == [16, 16, 16, 3]
+
+
+@pytest.mark.parametrize(("marked", "widths"), [(True, [32, 32, 3]), (False, [24, 24, 3])])
+def test_align_pads_what_stays_in_float_of_an_integer_network_as_floats_want_it(monkeypatch, marked, widths):
+    monkeypatch.setattr("edgeseg.graph.rewrites.align.block_of_this_cpu", lambda: 8)
+    sketch = Sketch()
+    x = sketch.op("MaxPool", [sketch.relu(sketch.conv("image", 24))], 24, kernel_shape=[2, 2], strides=[2, 2])
+    before = sketch.model(sketch.conv(sketch.depthwise(x), 3))
+    for node in before.graph.node:
+        node.doc_string = INTEGER if marked and node.op_type == "Conv" else ""
+    after = rewriting.rewrite(before, spec(before.graph.output[0].name), Target("onnx", "int8", 16), ["align"]).model
+    assert difference(before, after) <= 1e-5
+    shapes = {tensor.name: list(tensor.dims) for tensor in after.graph.initializer}
+    assert [shapes[node.input[1]][0] for node in after.graph.node if node.op_type == "Conv"] == widths
 
 
 def test_align_leaves_what_would_grow_much_and_what_leaves_the_graph():
