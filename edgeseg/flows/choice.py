@@ -13,11 +13,10 @@ from edgeseg.core.errors import EdgesegError
 from edgeseg.core.spec import ModelSpec
 from edgeseg.data.preprocess import resize_nearest, scores
 from edgeseg.flows.calibration import Material
-from edgeseg.flows.margins import Margins
 from edgeseg.flows.parity import Gate
 from edgeseg.metrics.confusion import confusion, mean_iou
 from edgeseg.metrics.connectivity import connectivity, paired_loss
-from edgeseg.quantization import equalisation, head, placement, ranges, selection
+from edgeseg.quantization import equalisation, placement, ranges, selection
 from edgeseg.quantization.parts import Placement
 from edgeseg.quantization.ranges import Watched
 from edgeseg.quantization.recipe import QuantizationRecipe, Range, Ranked
@@ -42,8 +41,8 @@ MAX_FLOAT = 0.25
 many of the first layers cost ONNX Runtime up to a seventh of its time and save OpenVINO and LiteRT some; with VNNI nobody has
 measured it."""
 
-_TURNS = 2
-"""How often the scores are levelled."""
+_NEAREST = 0.05
+"""Share of the pixels that are nearest to a change of class: there the error of the scores moves the mask."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,7 @@ def choose(
     plain = session_of(model)
     expected = [plain.run([spec.output_name], dict(feed))[0] for feed in feeds]
     flips = _flipped([_labels(output, spec) for output in expected], spec)
-    margins = Margins(expected, spec) if spec.output_kind != "labels" else None
-    wrong = margins.error if margins is not None else flips
+    wrong = _margins(expected, spec) or flips
     say("choosing ranges by the mask")
     only = next((one for one in ranges.METHODS if one == method), None)
     chosen = selection.choose_ranges(everything, seen, simulation, feeds, wrong, only=only)
@@ -99,9 +97,7 @@ def choose(
     if max_float > 0:
         say("looking at the first layers in float")
         half = feeds[::2]  # the error of the scores is smooth: it needs fewer pictures than counted pixels do
-        apart: selection.Judge = _flipped([_labels(output, spec) for output in expected[::2]], spec)
-        if margins is not None:
-            apart = Margins(expected[::2], spec).error
+        apart = _margins(expected[::2], spec) or _flipped([_labels(output, spec) for output in expected[::2]], spec)
         floating, *_ = selection.first_in_float(
             everything,
             lambda layers: apart([simulation.run(feed, chosen.scales, frozenset(), layers) for feed in half]),
@@ -139,9 +135,6 @@ def choose(
                 f"{100 * (1 - cost(found.parts)):.1f} % of the multiplications in int8, and {100 * changed:.3f} % of the "
                 "pixels change"
             )
-    shifts: dict[str, tuple[float, ...]] = {}
-    if margins is not None and spec.output_kind == "logits":
-        shifts = _level(everything, seen, margins, feeds, chosen.scales, floating, spec)
     written = QuantizationRecipe(
         model=spec.name,
         ranges=tuple(
@@ -157,7 +150,6 @@ def choose(
         },
         error=error,
         factors=multiplied,
-        shifts=shifts,
     )
     # From what is written, so that a replay makes the same file.
     return replace(replay(model, written), missed=unreached)
@@ -168,8 +160,6 @@ def replay(model: onnx.ModelProto, given: QuantizationRecipe) -> Choice:
     everything = placement.place(model)
     if given.factors:
         everything = placement.place(equalisation.apply(everything, _arrays(given.factors)))
-    for name, shift in given.shifts.items():
-        everything = placement.place(head.shifted(everything.model, name, shift))
     scales = {one.tensor: Scale(one.step, one.zero) for one in given.ranges}
     missing = [group.name for group in everything.groups if group.name not in scales]
     if missing:
@@ -185,34 +175,6 @@ def replay(model: onnx.ModelProto, given: QuantizationRecipe) -> Choice:
         if layer.name in given.means
     }
     return Choice(placed, found, seen, given)
-
-
-def _level(
-    everything: Placement,
-    seen: Mapping[str, Watched],
-    margins: Margins,
-    feeds: Sequence[selection.Feed],
-    scales: Mapping[str, Scale],
-    floating: frozenset[str],
-    spec: ModelSpec,
-) -> dict[str, tuple[float, ...]]:
-    """What is added to the scores so that no class gains pixels on the whole; nothing where that does not bring them nearer.
-
-    Twice, because a ReLU behind the layer cuts off some of what is added.
-    """
-    last = head.head_of(everything, spec.output_channels)
-    if last is None or last.name in floating:
-        return {}
-    shift = np.zeros(spec.output_channels)
-    tried: list[tuple[float, tuple[float, ...]]] = []
-    for turn in range(_TURNS + 1):
-        now = placement.place(head.shifted(everything.model, last.name, shift.tolist())) if turn else everything
-        simulation = Simulation(now, seen)
-        outputs = [simulation.run(feed, scales, frozenset(), floating) for feed in feeds]
-        tried.append((margins.error(outputs), tuple(round(float(value), 7) for value in shift)))
-        shift = shift + margins.shift(outputs)
-    _, best = min(tried)
-    return {last.name: best} if any(best) else {}
 
 
 def _equalised(
@@ -246,6 +208,41 @@ def _flipped(expected: Sequence[Array], spec: ModelSpec) -> selection.Judge:
     def judge(outputs: Sequence[Array]) -> float:
         pairs = zip(outputs, expected, strict=True)
         return float(np.mean([np.mean(_labels(output, spec) != label) for output, label in pairs]))
+
+    return judge
+
+
+def _margins(expected: Sequence[Array], spec: ModelSpec) -> selection.Judge | None:
+    """Mean error of the margin between the two first classes, where it is smallest; None for networks without scores.
+
+    Flipped pixels are few and come by chance on few pictures; the error of the scores where they could flip is a smooth
+    measure of the same thing.
+    """
+    if spec.output_kind == "labels":
+        return None
+
+    def flat(output: Array) -> Array:
+        """[C, pixels]; one plane is completed by a second one of zeros, the class that it is compared with."""
+        planes = scores(output, spec)
+        planes = planes.reshape(len(planes), -1)
+        return np.concatenate([np.zeros_like(planes), planes]) if len(planes) == 1 else planes
+
+    wanted: list[tuple[Array, Array, Array]] = []
+    for output in expected:
+        planes = flat(output)
+        first, second = np.argsort(planes, axis=0, kind="stable")[:-3:-1]
+        pixels = np.arange(planes.shape[1])
+        margin = planes[first, pixels] - planes[second, pixels]
+        undecided = np.flatnonzero(margin > 0)  # behind a ReLU, sure pixels may have two scores of exactly 0
+        near = undecided[np.argsort(margin[undecided], kind="stable")[: max(1, int(_NEAREST * margin.size))]]
+        wanted.append((first[near] * margin.size + near, second[near] * margin.size + near, margin[near]))
+
+    def judge(outputs: Sequence[Array]) -> float:
+        errors = []
+        for output, (first, second, margin) in zip(outputs, wanted, strict=True):
+            planes = flat(output).ravel()
+            errors.append(float(np.abs(planes[first] - planes[second] - margin).mean()) if margin.size else 0.0)
+        return float(np.mean(errors))
 
     return judge
 

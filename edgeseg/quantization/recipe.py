@@ -44,7 +44,6 @@ class QuantizationRecipe:
         error: Share of pixels that change their class on the trial pictures, all in int8.
         factors: Layer to what each channel that it makes is multiplied by, and divided by where it is read, in the
             weights of the float network; layers that are not equalised are left out.
-        shifts: The layer that makes the scores to what is added to each of them (see `edgeseg.quantization.head`).
     """
 
     model: str
@@ -54,7 +53,6 @@ class QuantizationRecipe:
     means: dict[str, tuple[float, ...]] = field(default_factory=dict)
     error: float = 0.0
     factors: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    shifts: dict[str, tuple[float, ...]] = field(default_factory=dict)
     schema_version: int = 1
 
 

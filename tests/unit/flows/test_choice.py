@@ -9,7 +9,7 @@ import pytest
 
 from edgeseg.core.spec import ModelSpec
 from edgeseg.flows import calibration
-from edgeseg.flows.margins import Margins
+from edgeseg.flows.choice import _margins
 
 SPEC = ModelSpec("net", 40, 20, "image", "logits")
 
@@ -20,15 +20,15 @@ def output():
 
 
 def test_equal_scores_have_no_error(output):
-    assert Margins([output], SPEC).error([output]) == 0.0
+    assert _margins([output], SPEC)([output]) == 0.0
     several = replace(SPEC, output_channels=4, classes=("a", "b", "c", "d"))
     planes = np.random.default_rng(1).normal(size=(1, 4, 20, 40)).astype(np.float32)
-    assert Margins([planes], several).error([planes]) == 0.0
+    assert _margins([planes], several)([planes]) == 0.0
 
 
 def test_the_error_of_the_margin_counts_where_the_margin_is_small(output):
     """A twentieth of the 800 pixels; elsewhere the scores may be what they will."""
-    judge = Margins([output], SPEC).error
+    judge = _margins([output], SPEC)
     margin = np.abs(output[0, 1] - output[0, 0])
     near = margin <= np.sort(margin.ravel())[39]
     moved = output.copy()
@@ -42,7 +42,7 @@ def test_the_margin_is_between_the_two_classes_that_were_first():
     several = replace(SPEC, output_channels=3, classes=("a", "b", "c"))
     planes = np.zeros((1, 3, 20, 40), np.float32)
     planes[0, 0], planes[0, 1], planes[0, 2] = 1.0, 0.9, -5.0
-    judge = Margins([planes], several).error
+    judge = _margins([planes], several)
     other = planes.copy()
     other[0, 2] = 0.0
     assert judge([other]) == 0.0
@@ -54,30 +54,14 @@ def test_pixels_without_any_margin_do_not_count(output):
     """Behind a ReLU sure background has twice a 0, and integers keep it."""
     silent = output.copy()
     silent[0, :, :10] = 0.0
-    judge = Margins([silent], SPEC).error
+    judge = _margins([silent], SPEC)
     moved = silent.copy()
     moved[0, 1, 10:] += 0.5
     assert judge([moved]) == pytest.approx(0.5, rel=1e-4)
 
 
-@pytest.mark.parametrize(("channels", "sizes"), [(1, (0.3,)), (2, (-0.2, 0.2)), (4, (0.1, -0.3, 0.25, -0.05))])
-def test_a_shift_of_all_scores_is_found_and_taken_back(channels, sizes):
-    several = replace(SPEC, output_channels=channels, classes=tuple("abcd"[: max(2, channels)]))
-    planes = np.random.default_rng(2).normal(size=(1, channels, 20, 40)).astype(np.float32)
-    margins = Margins([planes], several)
-    moved = planes + np.array(sizes, np.float32)[None, :, None, None]
-    assert margins.shift([moved]) == pytest.approx(-np.array(sizes), abs=1e-5)
-    assert margins.shift([planes]) == pytest.approx(np.zeros(channels), abs=1e-6)
-
-
-def test_errors_of_both_signs_shift_nothing(output):
-    """Half of the undecided pixels lean to one class and half to the other."""
-    margins = Margins([output], SPEC)
-    near = margins._wanted[0].pixels
-    moved = output.copy().reshape(1, 2, -1)
-    moved[0, 1, near[::2]] += 0.5
-    moved[0, 1, near[1::2]] -= 0.5
-    assert margins.shift([moved.reshape(output.shape)]) == pytest.approx(np.zeros(2), abs=1e-6)
+def test_labels_have_no_margin():
+    assert _margins([], replace(SPEC, output_kind="labels")) is None
 
 
 def test_pictures_are_decoded_once_while_they_fit(monkeypatch):
