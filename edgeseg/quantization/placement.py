@@ -6,8 +6,8 @@ The rules are those of integer kernels, so that the graph can be run by all of t
 * ReLU and Clip behind it are no operators but the end of its output's range;
 * what moves or picks elements (reshape, transpose, split, concat, pooling by maximum, resize) has one scale for
   everything that it reads and writes, so that integers pass through untouched;
-* a transposed convolution is a 1x1 convolution and a DepthToSpace before it comes here (rewrite `pixel_shuffle`), because
-  two of three runtimes have no integer kernel for it;
+* a transposed convolution is a plain one and a DepthToSpace before it comes here (rewrite `pixel_shuffle`), because two of
+  three runtimes have no integer kernel for it; average pools and linear layers on pooled vectors are convolutions, too;
 * sums, products, gates and global means between them are functions of integers (`Function`), so that a network with
   squeeze-and-excite or hard swishes does not go to float and back between any two convolutions;
 * what nobody needs in integers, e.g. the resize of the final scores, stays in float: it has no weights, and the last
