@@ -176,7 +176,7 @@ class _Placer:
         if node.op_type not in FUNCTIONS or any(name not in self.float or name in self.weights for name in inputs):
             return None
         shape = self.shapes[inputs[0]]
-        if any(len(self.shapes[name]) != 4 for name in inputs) or node.output[0] not in self.float:
+        if any(len(self.shapes[name]) != 4 for name in inputs) or node.output[0] not in self.float - self.outputs:
             return None
         if node.op_type not in ("Add", "Mul"):
             if node.op_type == "Sigmoid" and any(
@@ -196,7 +196,8 @@ class _Placer:
         if one.kind == "Add":
             return bool(made.intersection(one.inputs))
         whole = self.shapes[self.nodes[one.node].output[0]]
-        return all(name in made for name in one.inputs if one.kind != "Mul" or self.shapes[name] == whole)
+        needed = [name for name in one.inputs if one.kind != "Mul" or self.shapes[name] == whole]
+        return made.issuperset(needed or one.inputs)
 
     def _movers(self, layers: list[Layer], functions: list[Function]) -> list[int]:
         """Nodes that pass integers from something that makes them to something that wants them."""

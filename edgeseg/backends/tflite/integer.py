@@ -23,6 +23,9 @@ Inputs of the others: each operand, its scale and zero point, and then scale and
 attributes of what they stand for, and have ``activation`` where a ReLU was folded.
 """
 
+SIGMOID = (1.0 / 256.0, -128)
+"""Scale and zero point of the only result that LOGISTIC of int8 has."""
+
 _FUNCTIONS = {"Add": ADD, "Mul": MUL, "Sigmoid": LOGISTIC, "GlobalAveragePool": MEAN}
 
 
@@ -84,12 +87,19 @@ class _Folder:
         found = self._quantised(node.outputs[0])
         if found is None or any(part is None for part in parts):
             return None
-        constant = [part for part in parts if part is not None and part.inputs[0] in self.graph.constants]
-        if len(constant) == len(parts) or any(self.graph.constants[part.inputs[1]].size != 1 for part in constant):
+        numbers = [
+            self.graph.constants[name] for part in parts if part for name in part.inputs[:1] if self._known(name)
+        ]
+        if len(numbers) == len(parts) or any(data.size != 1 or data.dtype != np.int8 for data in numbers):
             return None
         activation, last, gone = found
+        if node.op == "Sigmoid" and self._scale(last) != SIGMOID:
+            return None
         inputs = (*(name for part in parts if part is not None for name in part.inputs), *last.inputs[1:])
         return self._whole(node, _FUNCTIONS[node.op], inputs, activation, last), gone
+
+    def _known(self, name: str) -> bool:
+        return name in self.graph.constants
 
     def _mover(self, node: Node) -> tuple[Node, list[Node]] | None:
         """A mover between pairs of one scale works on the integers themselves."""

@@ -92,6 +92,21 @@ def test_a_product_with_what_is_made_in_float_stays_in_float():
     assert place(sketch.model(x)).functions == ()
 
 
+def test_a_product_of_gates_needs_one_of_them_made_in_integers():
+    sketch = Sketch(1)
+    rows = sketch.op("ReduceMax", [sketch.op("Softplus", [sketch.conv("image", 4)], 4)], 4, axes=[3])
+    columns = sketch.op("ReduceMax", [sketch.op("Softplus", [sketch.conv("image", 4)], 4)], 4, axes=[2])
+    placed = place(sketch.model(sketch.conv(sketch.op("Mul", [rows, columns], 4), 2)))
+    assert placed.functions == ()
+
+
+def test_what_is_an_output_as_well_is_not_rounded():
+    sketch = Sketch(1)
+    x = sketch.op("HardSwish", [sketch.conv("image", 4)], 4)
+    placed = place(sketch.model(sketch.conv(x, 2), x))
+    assert placed.functions == ()
+
+
 def test_the_sigmoid_has_the_one_scale_that_kernels_write():
     placed, seen, scales, _ = calibrated(gated("Silu", gate="Sigmoid")[0])
     [first, second] = [one.result for one in placed.functions if one.kind == "Sigmoid"]
@@ -211,6 +226,33 @@ def test_tflite_goes_to_float_nowhere_in_between(how, need):
     kinds = collections.Counter(op.kind for op in lowered.builder.operators)
     assert (kinds["QUANTIZE"], kinds["DEQUANTIZE"]) == (1, 1)
     assert not {"HARD_SWISH", "RELU6", "MINIMUM", "MAXIMUM", "TRANSPOSE"} & set(kinds)
+
+
+@pytest.mark.parametrize("axes", [(2,), (2, 3), (1,)], ids=["columns", "gate", "plane"])
+@pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
+def test_products_broadcast_in_every_runtime(axes, name, need, tmp_path):
+    """Gates of channels, masks of positions (each pixel one number), and what one alone has the shape of."""
+    backend = backends.load(name)
+    need(backend.package, what=name)
+    sketch = Sketch(6, height=SIZE[0], width=SIZE[1])
+    x = sketch.relu(sketch.conv("image", 8))
+    if axes == (1,):
+        gate = sketch.relu(sketch.conv(x, 1))
+    else:
+        kernel = [SIZE[0] if 2 in axes else 1, SIZE[1] if 3 in axes else 1]
+        gate = sketch.op("MaxPool", [x], 8, kernel_shape=kernel)
+    output = sketch.conv(sketch.op("Mul", [gate, x], 8), 2, kernel=1)
+    model, spec = sketch.model(output), ModelSpec("broadcast", SIZE[1], SIZE[0], "image", output)
+    placed, seen, scales, pictures = calibrated(model)
+    assert [one.kind for one in placed.functions] == ["Mul"]
+    conversion = backend.convert(qdq.write(placed, scales, seen, SPELLINGS[name]), spec, "int8", tmp_path)
+    session = backend.load(
+        tmp_path / conversion.files[0], conversion.spec, threads=1, options=conversion.runtime_options
+    )
+    nchw = conversion.spec.input_layout == "nchw"
+    found = [session.run({"image": x if nchw else np.ascontiguousarray(x.transpose(0, 2, 3, 1))}) for x in pictures]
+    scores = [out[output] if nchw else out[output].transpose(0, 3, 1, 2) for out in found]
+    assert apart(scores, run(model, pictures)) < 0.01
 
 
 def test_onnx_runtime_has_an_integer_kernel_for_each(tmp_path):

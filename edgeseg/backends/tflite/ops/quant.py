@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeseg.backends.tflite import integer, layout
 from edgeseg.backends.tflite.builder import Quantization
-from edgeseg.backends.tflite.context import Context, Refused, Value, constant_value, lowers
+from edgeseg.backends.tflite.context import Context, Refused, Value, constant_value, elements, lowers
 from edgeseg.backends.tflite.ops.conv import Convolution
 from edgeseg.backends.tflite.ops.elementwise import named
 from edgeseg.backends.tflite.ops.spatial import bind_image
@@ -101,7 +101,11 @@ def combine(ctx: Context, node: Node) -> None:
     operands = [_operand(ctx, place) for place in (0, 3)]
     target = _target(ctx, 6)
     shape = tuple(int(size) for size in np.broadcast_shapes(*(value.shape for value, _ in operands)))
-    order = next(value.order for value, _ in operands if value.shape == shape)
+    operands = [
+        (value if constant is not None else ctx.aligned(value, len(shape)), constant) for value, constant in operands
+    ]
+    largest = max((value for value, constant in operands if constant is None), key=lambda value: elements(value.shape))
+    order = largest.order
     tensors = [
         ctx.tensor(value, order) if constant is None else constant for value, constant in operands
     ]  # a number has no order
@@ -124,8 +128,6 @@ def _operand(ctx: Context, index: int) -> tuple[Value, int | None]:
 def logistic(ctx: Context, node: Node) -> None:
     """LOGISTIC of int8, whose kernels write one scale only."""
     x, target = _stored(ctx, 0), _target(ctx, 3)
-    if target != Quantization((1.0 / 256.0,), (-128,)):
-        raise Refused("it writes another scale than LOGISTIC's 1/256 from -128 on")
     tensor = ctx.tensor(x)
     result = ctx.emit("LOGISTIC", [tensor], ctx.shape_of(tensor), np.int8, quantization=target)
     ctx.bind(result, x.order, nonnegative=True)
