@@ -110,6 +110,10 @@ def _request(arguments: argparse.Namespace) -> QuantizeRequest:
 def _show(result: QuantizeResult, as_json: bool) -> int:
     for sentence in (*result.assumed, *(f"calibration: {finding}" for finding in result.findings)):
         _output.note(sentence)
+    if result.missed:
+        _output.complain(
+            result.missed, "a gate that is within reach (--min-agreement, --max-drop), or fp16: edgeseg export"
+        )
     for item in result.quantized:
         if item.error is not None:
             _output.complain(f"{item.target}: {item.error.message}", item.error.hint)

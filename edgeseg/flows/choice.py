@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from edgeseg.flows.parity import Gate
 from edgeseg.metrics.confusion import confusion, mean_iou
 from edgeseg.metrics.connectivity import connectivity, paired_loss
 from edgeseg.quantization import equalisation, placement, ranges, selection
-from edgeseg.quantization.placement import Placement
+from edgeseg.quantization.parts import Placement
 from edgeseg.quantization.ranges import Watched
 from edgeseg.quantization.recipe import QuantizationRecipe, Range, Ranked
 from edgeseg.quantization.scales import Scale
@@ -47,12 +47,13 @@ _NEAREST = 0.05
 
 @dataclass(frozen=True)
 class Choice:
-    """Scales and placement, as they are written for every runtime."""
+    """Scales and placement, as they are written for every runtime; `missed` says what the search could not reach."""
 
     placement: Placement
     scales: dict[str, Scale]
     seen: dict[str, Watched]
     recipe: QuantizationRecipe
+    missed: str = ""
 
 
 def choose(
@@ -106,6 +107,7 @@ def choose(
     error = flips([simulation.run(feed, chosen.scales, frozenset(), first) for feed in feeds])
     missed = error > 1 - gate.min_agreement or judged.share(simulation, chosen.scales, frozenset(), first) > 1.0
     effects: tuple[selection.Effect, ...] = ()
+    unreached = ""
     if missed or rank:
         say("measuring what every part of the network does to the mask")
         effects = selection.rank(everything, simulation, chosen.scales, feeds, flips)
@@ -119,9 +121,20 @@ def choose(
             # Twice as many pictures again tell of mIoU and connectivity: asked only when the pixels are good enough.
             return flipped if flipped > 1.0 else max(flipped, judged.share(simulation, chosen.scales, floats, first))
 
+        def cost(floats: frozenset[str]) -> float:
+            layers = first | selection.layers_of(everything, floats)
+            return sum(layer.macs for layer in everything.layers if layer.name in layers) / max(everything.macs, 1)
+
         # The pictures are few: three quarters of what is allowed leaves room for the others.
-        parts, _ = selection.keep_in_float(worse, effects, 0.75)
-        floating = first | selection.layers_of(everything, parts)
+        found = selection.keep_in_float(worse, effects, 0.75, enough=1.0, cost=cost)
+        floating = first | selection.layers_of(everything, found.parts)
+        if not found.reached:
+            changed = flips([simulation.run(feed, chosen.scales, found.parts, first) for feed in feeds])
+            unreached = (
+                f"no choice of float layers that was tried reaches the gates on the trial pictures: the best trade-off leaves "
+                f"{100 * (1 - cost(found.parts)):.1f} % of the multiplications in int8, and {100 * changed:.3f} % of the "
+                "pixels change"
+            )
     written = QuantizationRecipe(
         model=spec.name,
         ranges=tuple(
@@ -138,7 +151,8 @@ def choose(
         error=error,
         factors=multiplied,
     )
-    return replay(model, written)  # from what is written, so that a replay makes the same file
+    # From what is written, so that a replay makes the same file.
+    return replace(replay(model, written), missed=unreached)
 
 
 def replay(model: onnx.ModelProto, given: QuantizationRecipe) -> Choice:

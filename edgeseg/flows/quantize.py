@@ -21,6 +21,7 @@ from edgeseg.flows.making import Maker
 from edgeseg.flows.model import ModelRequest, read_model
 from edgeseg.flows.parity import INT8_GATE, Comparison, Gate
 from edgeseg.graph import frames, rewriting, simplify
+from edgeseg.graph.rewrites import hard_swish
 from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import alternatives, qdq, ranges, recipe
 from edgeseg.quantization.qdq import Spelling
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 METHODS = ("edgeseg", "ort", "nncf", "dynamic")
 
 SPELLINGS = {
-    "onnx": Spelling("u8", "pairs"),
-    "openvino": Spelling("u8", "integers"),
+    "onnx": Spelling("u8", "pairs", swish="clip", tiled=True),
+    "openvino": Spelling("u8", "integers", functions=("Add",), within=True),
     "tflite": Spelling("s8", "integers"),
 }
 """How each backend likes its Q/DQ graph: the same scales and the same integer weights in all of them."""
@@ -117,6 +118,7 @@ class QuantizeResult:
         recipe: What was chosen; None for the methods of others.
         calibration_seconds: Until the choice was made.
         assumed: What was assumed about the network.
+        missed: What the search for float layers could not reach, in a sentence; empty if it found what it looked for.
     """
 
     quantized: tuple[Quantized, ...]
@@ -124,6 +126,7 @@ class QuantizeResult:
     recipe: QuantizationRecipe | None
     calibration_seconds: float
     assumed: tuple[str, ...]
+    missed: str = ""
 
 
 def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda line: None) -> QuantizeResult:
@@ -194,6 +197,7 @@ def quantize(request: QuantizeRequest, *, say: Callable[[str], None] = lambda li
         choice.recipe if choice else None,
         seconds,
         reference.assumed,
+        choice.missed if choice else "",
     )
 
 
@@ -236,17 +240,19 @@ def _pictures(text: str) -> str:
 
 
 def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The network in the oldest opset that has all that Q/DQ graphs need, or newer."""
+    """The network in the oldest opset that has all that INT8 graphs are made of, or newer."""
     from onnx import version_converter
 
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset >= qdq.FIRST_OPSET:
+    if opset >= hard_swish.FIRST_OPSET:
         return model
     try:
-        return version_converter.convert_version(model, qdq.FIRST_OPSET)
+        return version_converter.convert_version(model, hard_swish.FIRST_OPSET)
     except Exception as error:  # whatever the converter stumbles over
+        if opset >= qdq.FIRST_OPSET:
+            return model  # hard swishes that are spelled out are not put together then
         raise EdgesegError(
-            f"the network has opset {opset} and cannot be brought to {qdq.FIRST_OPSET}: {error}",
+            f"the network has opset {opset} and cannot be brought to {hard_swish.FIRST_OPSET}: {error}",
             "export it again with a newer opset",
         ) from error
 

@@ -20,7 +20,7 @@ from edgeseg.flows.choice import Choice
 from edgeseg.graph import frames, rewriting
 from edgeseg.graph.rewriting import Rewritten, Target
 from edgeseg.quantization import placement, qdq
-from edgeseg.quantization.placement import Placement
+from edgeseg.quantization.parts import Placement
 from edgeseg.quantization.qdq import Spelling
 from edgeseg.quantization.scales import Scale, Weights
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError
-from edgeseg.quantization.placement import Layer, Placement
+from edgeseg.quantization.parts import Layer, Placement
 from edgeseg.quantization.scales import LEVELS, steps_of
 
 if TYPE_CHECKING:

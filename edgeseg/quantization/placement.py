@@ -6,10 +6,10 @@ The rules are those of integer kernels, so that the graph can be run by all of t
 * ReLU and Clip behind it are no operators but the end of its output's range;
 * what moves or picks elements (reshape, transpose, split, concat, pooling by maximum, resize) has one scale for
   everything that it reads and writes, so that integers pass through untouched;
-* a transposed convolution is a 1x1 convolution and a DepthToSpace before it comes here (rewrite `pixel_shuffle`), because
-  two of three runtimes have no integer kernel for it;
-* HardSwish, Sigmoid and what stands around them stay in float between the layers: they have no multiplications that count,
-  ONNX Runtime has no integer HardSwish, and LiteRT's made a MobileNetV3-style network 2.2 times slower;
+* a transposed convolution is a plain one and a DepthToSpace before it comes here (rewrite `pixel_shuffle`), because two of
+  three runtimes have no integer kernel for it; average pools and linear layers on pooled vectors are convolutions, too;
+* sums, products, gates and global means between them are functions of integers (`Function`), so that a network with
+  squeeze-and-excite or hard swishes does not go to float and back between any two convolutions;
 * what nobody needs in integers, e.g. the resize of the final scores, stays in float: it has no weights, and the last
   rounding would be the one that decides about the mask.
 """
@@ -17,107 +17,21 @@ The rules are those of integer kernels, so that the graph can be run by all of t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError
 from edgeseg.core.operators import MOVERS
+from edgeseg.quantization.parts import FUNCTIONS, SWISH_FLOOR, Function, Group, Layer, Placement
+from edgeseg.quantization.scales import Scale
 
 if TYPE_CHECKING:
     import onnx
 
-FUSED = ("Relu", "Clip")
-"""Activations that are nothing but an end of the range."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution that can run in integers.
-
-    Attributes:
-        name: Of its output, which is what people recognise.
-        node: Index of the Conv in the graph.
-        source: The tensor that it reads.
-        weight: Name of the weights.
-        bias: Name of the bias; empty for none.
-        result: The tensor that it writes, behind a folded activation.
-        activation: Index of the folded Relu or Clip; None without one.
-        floor: Lower end that the activation sets; minus infinity without one.
-        ceiling: Upper end.
-        macs: Multiply-accumulates of one run.
-    """
-
-    name: str
-    node: int
-    source: str
-    weight: str
-    bias: str
-    result: str
-    activation: int | None
-    floor: float
-    ceiling: float
-    macs: int
-
-
-@dataclass(frozen=True)
-class Addition:
-    """An element-by-element sum of two quantised tensors."""
-
-    node: int
-    inputs: tuple[str, str]
-    result: str
-    activation: int | None
-    floor: float
-
-
-@dataclass(frozen=True)
-class Group:
-    """Tensors with one scale.
-
-    Attributes:
-        name: The first of them in the graph.
-        tensors: All, in the graph's order.
-        sources: Those that something computes, whose values the range has to hold.
-        floor: The lower end that activations set for all of them; minus infinity if one has none.
-    """
-
-    name: str
-    tensors: tuple[str, ...]
-    sources: tuple[str, ...]
-    floor: float
-
-
-@dataclass(frozen=True)
-class Placement:
-    """What is quantised of a graph.
-
-    Attributes:
-        model: The float graph.
-        layers: Convolutions that run in integers.
-        additions: Sums that do.
-        movers: Indices of nodes that pass integers through.
-        groups: The scales.
-        macs: Multiply-accumulates of the whole graph, float ones included.
-        weights: Content of all constants.
-        shapes: Tensor to its shape.
-    """
-
-    model: onnx.ModelProto
-    layers: tuple[Layer, ...]
-    additions: tuple[Addition, ...]
-    movers: tuple[int, ...]
-    groups: tuple[Group, ...]
-    macs: int
-    weights: Mapping[str, Array] = field(repr=False)
-    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
-
-    def group_of(self) -> dict[str, Group]:
-        """Tensor to its group."""
-        return {tensor: group for group in self.groups for tensor in group.tensors}
+SIGMOID = Scale(1.0 / 256.0, 0)
+"""The one scale that LiteRT's integer kernel writes."""
 
 
 def place(model: onnx.ModelProto, *, floating: Iterable[str] = ()) -> Placement:
@@ -173,10 +87,10 @@ class _Placer:
             raise GraphError(
                 "nothing of this network can be quantised", "int8 needs convolutions with constant weights"
             )
-        additions = self._additions(layers)
-        movers = self._movers(layers, additions)
+        functions = self._functions(layers)
+        movers = self._movers(layers, functions)
         return Placement(
-            self.model, tuple(layers), tuple(additions), tuple(movers), self._groups(layers, additions, movers), total,
+            self.model, tuple(layers), tuple(functions), tuple(movers), self._groups(layers, functions, movers), total,
             self.weights, self.shapes,
         )  # fmt: skip
 
@@ -236,26 +150,58 @@ class _Placer:
                 ends.append(float(_attribute(node, attribute, absent)))
         return ends[0], ends[1]
 
-    def _additions(self, layers: list[Layer]) -> list[Addition]:
-        """Sums of two tensors of one shape that integer layers write and read (residual connections)."""
-        made = {layer.result for layer in layers}
-        wanted = {layer.source for layer in layers}
-        found = []
-        for index, node in enumerate(self.nodes):
-            if node.op_type != "Add" or any(name not in self.shapes or name in self.weights for name in node.input):
-                continue
-            if self.shapes[node.input[0]] != self.shapes[node.input[1]] or not set(node.input) & made:
-                continue
-            result, activation, floor, ceiling = self._folded(node.output[0])
-            if result in wanted and (math.isinf(ceiling) and floor in (0.0, -math.inf)):
-                found.append(Addition(index, (node.input[0], node.input[1]), result, activation, floor))
-                made.add(result)
-                wanted.update(node.input)
-        return found
+    def _functions(self, layers: list[Layer]) -> list[Function]:
+        """The functions that stand between integers: what they read is made in integers, and somebody wants their result so.
 
-    def _movers(self, layers: list[Layer], additions: list[Addition]) -> list[int]:
+        Which do hangs on the others, so those that do not are taken away until none is left of them.
+        """
+        found = [one for index in range(len(self.nodes)) if (one := self._function(index)) is not None]
+        while True:
+            movers = self._movers(layers, found)
+            wanted = {layer.source for layer in layers} | {name for one in found for name in one.inputs}
+            wanted.update(name for index in movers for name in self._moved(self.nodes[index]))
+            made = {layer.result for layer in layers} | {one.result for one in found}
+            for index in movers:
+                if made.intersection(self._moved(self.nodes[index])):
+                    made.update(self.nodes[index].output)
+            kept = [one for one in found if one.result in wanted and self._fed(one, made)]
+            if len(kept) == len(found):
+                return found
+            found = kept
+
+    def _function(self, index: int) -> Function | None:
+        """A node as a function, whatever stands around it."""
+        node = self.nodes[index]
+        inputs = tuple(name for name in node.input if name)
+        if node.op_type not in FUNCTIONS or any(name not in self.float or name in self.weights for name in inputs):
+            return None
+        shape = self.shapes[inputs[0]]
+        if any(len(self.shapes[name]) != 4 for name in inputs) or node.output[0] not in self.float - self.outputs:
+            return None
+        if node.op_type not in ("Add", "Mul"):
+            if node.op_type == "Sigmoid" and any(
+                self.nodes[reader].op_type not in ("Mul", "Conv") for reader in self.readers.get(node.output[0], [])
+            ):
+                return None  # its scale is no other tensor's
+            return Function(node.op_type, index, inputs, node.output[0])
+        if node.op_type == "Add" and self.shapes[inputs[1]] != shape:
+            return None
+        result, activation, floor, ceiling = self._folded(node.output[0])
+        if not (math.isinf(ceiling) and floor in (0.0, -math.inf)):
+            result, activation, floor = node.output[0], None, -math.inf
+        return Function(node.op_type, index, inputs, result, activation, floor)
+
+    def _fed(self, one: Function, made: set[str]) -> bool:
+        """Whether enough of what a function reads is made in integers: of a sum one part, of a product all but gates."""
+        if one.kind == "Add":
+            return bool(made.intersection(one.inputs))
+        whole = self.shapes[self.nodes[one.node].output[0]]
+        needed = [name for name in one.inputs if one.kind != "Mul" or self.shapes[name] == whole]
+        return made.issuperset(needed or one.inputs)
+
+    def _movers(self, layers: list[Layer], functions: list[Function]) -> list[int]:
         """Nodes that pass integers from something that makes them to something that wants them."""
-        wanted = {layer.source for layer in layers} | {name for add in additions for name in add.inputs}
+        wanted = {layer.source for layer in layers} | {name for one in functions for name in one.inputs}
         found = []
         for index in reversed(range(len(self.nodes))):
             node = self.nodes[index]
@@ -285,7 +231,7 @@ class _Placer:
         names = list(node.input) if node.op_type == "Concat" else [node.input[0]]
         return [name for name in names if name not in self.weights]
 
-    def _groups(self, layers: list[Layer], additions: list[Addition], movers: list[int]) -> tuple[Group, ...]:
+    def _groups(self, layers: list[Layer], functions: list[Function], movers: list[int]) -> tuple[Group, ...]:
         leader: dict[str, str] = {}
 
         def find(name: str) -> str:
@@ -300,10 +246,13 @@ class _Placer:
             find(layer.source)
             find(layer.result)
             floors[layer.result] = layer.floor
-        for add in additions:
-            for name in (*add.inputs, add.result):
+        fixed: dict[str, Scale] = {}
+        for one in functions:
+            for name in (*one.inputs, one.result):
                 find(name)
-            floors[add.result] = add.floor
+            floors[one.result] = one.floor
+            if one.kind == "Sigmoid":
+                fixed[one.result] = SIGMOID
         moved = set()
         for index in movers:
             node = self.nodes[index]
@@ -317,11 +266,24 @@ class _Placer:
         for name in order:
             if name in leader:
                 members.setdefault(find(name), []).append(name)
+        swishes = {one.node for one in functions if one.kind == "HardSwish"}
         groups = []
         for names in members.values():
             sources = tuple(name for name in names if name not in moved)
             ends = [floors.get(name, 0.0 if name in relus else -math.inf) for name in sources]
-            groups.append(Group(names[0], tuple(names), sources, 0.0 if min(ends) == 0.0 else -math.inf))
+            floor = 0.0 if min(ends) == 0.0 else -math.inf
+            read = {reader for name in names for reader in self.readers.get(name, [])}
+            swished = len(names) == 1 and bool(read) and read <= swishes and names[0] not in self.outputs
+            groups.append(
+                Group(
+                    names[0],
+                    tuple(names),
+                    sources,
+                    max(floor, SWISH_FLOOR) if swished else floor,
+                    swished and floor < SWISH_FLOOR,
+                    fixed.get(names[0]),
+                )
+            )
         return tuple(groups)
 
 

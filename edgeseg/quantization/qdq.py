@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeseg.core.arrays import Array
 from edgeseg.core.marks import UNROUNDED
-from edgeseg.quantization.placement import Addition, Layer, Placement
+from edgeseg.quantization.parts import FUNCTIONS, SWISH_FLOOR, Function, Group, Layer, Placement
 from edgeseg.quantization.scales import LEVELS, Scale, Weights, quantise_weights
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 FIRST_OPSET = 13
 """From here on DequantizeLinear has scales per channel."""
+
+ROOT = 6**-0.5
+"""What the input of a hard swish is multiplied by; see `_Writer._swish`."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,22 @@ class Spelling:
         movers: How operators that move elements are written: on the ``integers`` themselves, between Q/DQ ``pairs``
             that the runtime takes away, or in ``float`` for a runtime that carries the scales past them itself.
         paired: Whether weights are kept within what x86 kernels before VNNI can add.
+        functions: Kinds of functions that the runtime computes faster in integers; the others are between pairs in float.
+        within: Whether functions in float read what was not rounded yet, because the runtime computes them within the
+            kernel before.
+        swish: How hard swishes are put together: with a ``sum``, or with a ``clip`` of the integers themselves, where the
+            scale begins at their zero; see `_Writer._swish`.
+        tiled: Whether gates of products are repeated along the rows first, for a kernel that takes one run of equal
+            shapes at a time.
     """
 
     activations: Literal["u8", "s8"] = "u8"
     movers: Literal["integers", "pairs", "float"] = "integers"
     paired: bool = True
+    functions: tuple[str, ...] = FUNCTIONS
+    within: bool = False
+    swish: Literal["sum", "clip"] = "sum"
+    tiled: bool = False
 
 
 def write(
@@ -104,8 +118,8 @@ class _Writer:
         self.spelling = spelling
         self.weights = weights
         self.layers = {layer.node: layer for layer in placement.layers}
-        self.additions = {add.node: add for add in placement.additions}
-        items: tuple[Layer | Addition, ...] = (*placement.layers, *placement.additions)
+        self.functions = {one.node: one for one in placement.functions}
+        items: tuple[Layer | Function, ...] = (*placement.layers, *placement.functions)
         self.gone = {item.activation for item in items if item.activation is not None and self._ends_alone(item)}
         # ONNX Runtime takes a convolution back to float if a ReLU or Clip stands between it and its QuantizeLinear.
         self.cut = (
@@ -114,13 +128,15 @@ class _Writer:
             else set()
         )
         self.integer_results = {item.result for item in items}
+        self.made = {layer.result for layer in placement.layers if layer.activation is None}
+        self.ended = {item.result for item in items if item.activation in self.gone}
         self.movers = set(placement.movers)
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
         self._real: set[str] = set()
         self.rounded: dict[str, str] = {}  # tensor to what it was before it was rounded
 
-    def _ends_alone(self, item: Layer | Addition) -> bool:
+    def _ends_alone(self, item: Layer | Function) -> bool:
         """Whether the ends of the scale do what the activation would."""
         low, high = self.scales[self.groups[item.result].name].ends
         return low >= item.floor and high <= getattr(item, "ceiling", np.inf) + 1e-6
@@ -141,6 +157,7 @@ class _Writer:
         outputs = {value.name for value in model.graph.output}
         for name in outputs & set(self.groups):
             self._float(name)
+        self._sweep({value.name for value in model.graph.output})
         model.graph.node.extend(self.nodes)
         read = {name for node in self.nodes for name in node.input}
         kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
@@ -151,6 +168,15 @@ class _Writer:
         )
         onnx.checker.check_model(model)
         return model
+
+    def _sweep(self, wanted: set[str]) -> None:
+        """Drop what nobody reads: tensors that only float functions read, and those read them before they are rounded."""
+        kept = []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.output):
+                kept.append(node)
+                wanted.update(node.input)
+        self.nodes = kept[::-1]
 
     # Nodes
 
@@ -163,8 +189,8 @@ class _Writer:
             return
         if index in self.layers:
             self._layer(self.layers[index], copy)
-        elif index in self.additions:
-            self._addition(self.additions[index], copy)
+        elif index in self.functions:
+            self._function(self.functions[index], copy)
         elif index in self.movers:
             self._mover(copy)
         else:
@@ -186,32 +212,113 @@ class _Writer:
                 self._quantise(plain, name)
 
     def _layer(self, layer: Layer, node: Any) -> None:
-        scale = self.scales[self.groups[layer.source].name]
         weights = self.weights[layer.name]
         name = layer.name
+        steps = weights.steps * np.float32(self._factor(self.groups[layer.result]))
         self.constants[f"{name}.weight.q"] = weights.stored
-        self.constants[f"{name}.weight.step"] = weights.steps
+        self.constants[f"{name}.weight.step"] = steps
         self.constants[f"{name}.weight.zero"] = np.zeros(len(weights.steps), np.int8)
         self.constants[f"{name}.bias.q"] = weights.bias
-        self.constants[f"{name}.bias.step"] = (np.float64(np.float32(scale.step)) * weights.steps).astype(np.float32)
+        self.constants[f"{name}.bias.step"] = (np.float64(self._step(layer.source)) * steps).astype(np.float32)
         self.constants[f"{name}.bias.zero"] = np.zeros(len(weights.steps), np.int32)
         for part in ("weight", "bias"):
             self._emit(
                 "DequantizeLinear",
                 [f"{name}.{part}.{end}" for end in ("q", "step", "zero")],
-                [f"{name}.{part}"],
+                [f"{name}.{part}.real"],
                 axis=0,
             )
         del node.input[:]
-        node.input.extend([self._float(layer.source), f"{name}.weight", f"{name}.bias"])
+        node.input.extend([self._float(layer.source), f"{name}.weight.real", f"{name}.bias.real"])
         self._result(layer, node)
 
-    def _addition(self, add: Addition, node: Any) -> None:
-        for place, name in enumerate(add.inputs):
-            node.input[place] = self._float(name)
-        self._result(add, node)
+    def _function(self, one: Function, node: Any) -> None:
+        whole = one.kind in self.spelling.functions
+        if whole and one.kind == "HardSwish":
+            self._swish(one)
+            return
+        for place, name in enumerate(one.inputs):
+            inside = self.rounded.get(name) if self.spelling.within and not whole and name not in self.ended else None
+            node.input[place] = inside or self._float(name)
+        if whole and one.kind == "Mul" and self.spelling.tiled:
+            self._tile(one, node)
+        self._result(one, node)
 
-    def _result(self, item: Layer | Addition, node: Any) -> None:
+    def _tile(self, one: Function, node: Any) -> None:
+        """A gate [N, C, 1, 1] of a product as [N, C, 1, W]: times a row of ones, whose integers come out as they were."""
+        shapes = [self.placement.shapes[name] for name in one.inputs]
+        width = max(shape[3] for shape in shapes)
+        for place, (name, shape) in enumerate(zip(one.inputs, shapes, strict=True)):
+            if shape[2:] != (1, 1) or width == 1:
+                continue
+            top, kind = (255, np.uint8) if self.spelling.activations == "u8" else (127, np.int8)
+            row = f"ones.{width}"
+            self.constants[f"{row}.q"] = np.full((1, 1, 1, width), top, kind)
+            self.constants[f"{row}.scale"] = np.array(1 / top, np.float32)
+            self.constants[f"{row}.zero"] = np.array(0, kind)
+            base = f"{one.result}.gate{place}"
+            self._emit("DequantizeLinear", [f"{row}.{end}" for end in ("q", "scale", "zero")], [f"{base}.ones"])
+            self._emit("Mul", [node.input[place], f"{base}.ones"], [f"{base}.float"])
+            self._emit("QuantizeLinear", [f"{base}.float", *self._parameters(name)], [f"{base}.q"])
+            self._emit("DequantizeLinear", [f"{base}.q", *self._parameters(name)], [base])
+            node.input[place] = base
+
+    def _swish(self, one: Function) -> None:
+        """A hard swish as a sum and a product of integers: ``x * min(max(x + 3, 0), 6) / 6``.
+
+        The ends of the sum's scale are the ends at 0 and 6. With all of ``x``, 3 and 6 divided by the root of 6 the product
+        needs no factor behind it. Dividing ``x`` costs nothing: its integers are given another step. Where the scale of ``x``
+        begins at -3 there is nothing to add: the integers, cut off at 6, are the gate's under a sixth of the step.
+        """
+        name, unsigned = one.result, self.spelling.activations == "u8"
+        group = self.groups[one.inputs[0]]
+        x = self._float(one.inputs[0])
+        if self._clips(group):
+            self._product(name, x, self._clipped(one, group))
+            return
+        if self._factor(group) == 1.0:
+            x = f"{name}.root"
+            step = self.constants[f"{group.name}.scale"] * ROOT
+            self.constants[f"{name}.root.scale"] = np.asarray(step, np.float32)
+            names = [f"{one.inputs[0]}.q", f"{name}.root.scale", f"{group.name}.zero"]
+            self._emit("DequantizeLinear", names, [x])
+        top, zero, kind = (255, 0, np.uint8) if unsigned else (127, -128, np.int8)
+        for part, value in (("three.q", kind(top)), ("three.zero", kind(0)), ("gate.zero", kind(zero))):
+            self.constants[f"swish.{part}"] = np.array([value] if part == "three.q" else value)
+        self.constants["swish.three.scale"] = np.array(3 * ROOT / top, np.float32)
+        self.constants["swish.gate.scale"] = np.array(6 * ROOT / LEVELS, np.float32)
+        self._emit("DequantizeLinear", [f"swish.three.{end}" for end in ("q", "scale", "zero")], [f"{name}.three"])
+        self._emit("Add", [x, f"{name}.three"], [f"{name}.sum"])
+        scale = ["swish.gate.scale", "swish.gate.zero"]
+        self._emit("QuantizeLinear", [f"{name}.sum", *scale], [f"{name}.gate.q"])
+        self._emit("DequantizeLinear", [f"{name}.gate.q", *scale], [f"{name}.gate"])
+        self._product(name, x, f"{name}.gate")
+
+    def _product(self, name: str, x: str, gate: str) -> None:
+        self._emit("Mul", [x, gate], [f"{name}.float"])
+        self.rounded[name] = f"{name}.float"
+        self._quantise(name, f"{name}.float")
+
+    def _clips(self, group: Group) -> bool:
+        """Whether hard swishes that read a tensor clip its integers."""
+        begin = self.scales[group.name].ends[0]
+        return self.spelling.swish == "clip" and group.swish and abs(begin - SWISH_FLOOR) < 1e-5
+
+    def _clipped(self, one: Function, group: Group) -> str:
+        name, scale = one.result, self.scales[group.name]
+        kind, bottom = (np.uint8, 0) if self.spelling.activations == "u8" else (np.int8, -128)
+        self.constants[f"{name}.gate.scale"] = np.array(np.float32(scale.step) / np.float32(6))
+        self.constants[f"{name}.gate.zero"] = np.array(bottom, kind)
+        stored = f"{one.inputs[0]}.q"
+        if 2 * scale.zero < LEVELS:
+            self.constants[f"{name}.gate.low"] = np.array(bottom, kind)
+            self.constants[f"{name}.gate.high"] = np.array(bottom + 2 * scale.zero, kind)
+            self._emit("Clip", [stored, f"{name}.gate.low", f"{name}.gate.high"], [f"{name}.gate.q"])
+            stored = f"{name}.gate.q"
+        self._emit("DequantizeLinear", [stored, f"{name}.gate.scale", f"{name}.gate.zero"], [f"{name}.gate"])
+        return f"{name}.gate"
+
+    def _result(self, item: Layer | Function, node: Any) -> None:
         """The output of an integer operator, quantised unless an activation comes in between."""
         if item.activation in self.cut:
             self._cut(item, node)
@@ -224,7 +331,7 @@ class _Writer:
         self.rounded[item.result] = node.output[0]
         self._quantise(item.result, node.output[0])
 
-    def _cut(self, item: Layer | Addition, node: Any) -> None:
+    def _cut(self, item: Layer | Function, node: Any) -> None:
         """An activation that the shared scale does not end at: one scale of its own from 0 on does, then the shared one."""
         top = min(self.scales[self.groups[item.result].name].ends[1], getattr(item, "ceiling", np.inf))
         names = [f"{item.result}.cut.scale", f"{item.result}.cut.zero"]
@@ -269,11 +376,20 @@ class _Writer:
 
     # Pairs
 
+    def _factor(self, group: Group) -> float:
+        """What a tensor is multiplied by on its way from the layer that makes it to hard swishes; see `_swish`."""
+        summed = "HardSwish" in self.spelling.functions and not self._clips(group)
+        return ROOT if group.swish and summed and group.name in self.made else 1.0
+
+    def _step(self, tensor: str) -> np.float32:
+        group = self.groups[tensor]
+        return np.float32(self.scales[group.name].step * self._factor(group))
+
     def _parameters(self, tensor: str) -> list[str]:
         group = self.groups[tensor]
         scale = self.scales[group.name]
         names = [f"{group.name}.scale", f"{group.name}.zero"]
-        self.constants[names[0]] = np.array(scale.step, np.float32)
+        self.constants[names[0]] = np.array(self._step(tensor))
         unsigned = self.spelling.activations == "u8"
         zero = scale.zero if unsigned else scale.zero - (LEVELS + 1) // 2
         self.constants[names[1]] = np.array(zero, np.uint8 if unsigned else np.int8)

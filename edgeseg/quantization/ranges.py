@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from edgeseg.core.arrays import Array
-from edgeseg.quantization.placement import Group, Placement
-from edgeseg.quantization.scales import LEVELS, Scale, scale_of
+from edgeseg.quantization.parts import Group, Placement
+from edgeseg.quantization.scales import LEVELS, Scale, scale_from, scale_of
 from edgeseg.quantization.simulation import session_of
 
 Method = Literal["minmax", "p99.99", "p99.9", "mse"]
@@ -103,16 +103,17 @@ def watch(placement: Placement, feeds: Iterable[Mapping[str, Array]], count: int
 
 def candidates(group: Group, seen: Mapping[str, Watched]) -> dict[Method, Scale]:
     """A scale for each method; methods that come to the same are left in, so that each can be asked for."""
+    if group.fixed is not None:
+        return dict.fromkeys(METHODS, group.fixed)
     parts = [seen[name] for name in group.sources]
-    low, high = min(part.low for part in parts), max(part.high for part in parts)
-    if group.floor == 0.0:
-        low = 0.0
-    found: dict[Method, Scale] = {"minmax": scale_of(low, high)}
+    low, high = max(group.floor, min(part.low for part in parts)), max(part.high for part in parts)
+    make = scale_of if not group.swish else lambda low, high: scale_from(group.floor, high)
+    found: dict[Method, Scale] = {"minmax": make(low, high)}
     tails: tuple[tuple[Method, float], ...] = (("p99.99", 1e-4), ("p99.9", 1e-3))
     for method, outside in tails:
         ends = [_percentile(part, outside) for part in parts]
-        found[method] = scale_of(max(low, min(end[0] for end in ends)), min(high, max(end[1] for end in ends)))
-    found["mse"] = least_squares([part.values for part in parts], low, high)
+        found[method] = make(max(low, min(end[0] for end in ends)), min(high, max(end[1] for end in ends)))
+    found["mse"] = least_squares([np.maximum(part.values, group.floor) for part in parts], low, high, make)
     return found
 
 
@@ -122,12 +123,14 @@ def _percentile(part: Watched, outside: float) -> tuple[float, float]:
     return float(below), float(above)
 
 
-def least_squares(values: Sequence[Array], low: float, high: float) -> Scale:
+def least_squares(
+    values: Sequence[Array], low: float, high: float, make: Callable[[float, float], Scale] = scale_of
+) -> Scale:
     """The scale with the least squared error over a sample, found among shrunken versions of the whole range."""
     sample = np.concatenate([part[:: max(1, len(part) // 8192)] for part in values]).astype(np.float32)
-    best, least = scale_of(low, high), np.inf
+    best, least = make(low, high), np.inf
     for share in np.linspace(1.0, 0.3, 29):
-        scale = scale_of(low * share, high * share)
+        scale = make(low * share, high * share)
         stored = np.clip(np.rint(sample / scale.step) + scale.zero, 0, LEVELS)
         error = float(np.square((stored - scale.zero) * scale.step - sample).mean())
         if error < least:

@@ -40,6 +40,12 @@ def scale_of(low: float, high: float) -> Scale:
     return Scale(float(np.float32(step)), int(np.clip(round(-low / step), 0, LEVELS)))
 
 
+def scale_from(low: float, high: float) -> Scale:
+    """The scale from exactly `low` on, which is below zero, to `high` or a little more."""
+    zero = int(-low * LEVELS / max(high - low, -low))
+    return Scale(float(np.float32(-low / zero)), zero) if zero else scale_of(low, high)
+
+
 @dataclass(frozen=True)
 class Weights:
     """A convolution's weights as integers.

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeseg.core.arrays import Array
-from edgeseg.quantization.placement import Placement, place
+from edgeseg.quantization.parts import Placement
+from edgeseg.quantization.placement import place
 from edgeseg.quantization.ranges import METHODS, Method, Watched, candidates
 from edgeseg.quantization.scales import Scale
 from edgeseg.quantization.simulation import Simulation
@@ -127,23 +128,48 @@ def rank(
     return tuple(sorted(effects, key=lambda effect: (effect.error, effect.macs)))
 
 
+@dataclass(frozen=True)
+class Found:
+    """Where a search for parts that stay in float ended.
+
+    Attributes:
+        parts: The parts.
+        error: What the judge says with them in float.
+        reached: Whether that is good enough.
+    """
+
+    parts: frozenset[str]
+    error: float
+    reached: bool
+
+
 def keep_in_float(
-    judge: Callable[[frozenset[str]], float], effects: Sequence[Effect], allowed: float
-) -> tuple[frozenset[str], float]:
+    judge: Callable[[frozenset[str]], float],
+    effects: Sequence[Effect],
+    allowed: float,
+    *,
+    enough: float | None = None,
+    cost: Callable[[frozenset[str]], float] = lambda parts: 0.0,
+) -> Found:
     """The first few parts of a ranking, until the error is within what is allowed.
 
-    Float layers are paid for in speed, so a part has to earn its place, and the search ends there, reached or not.
+    Float layers are paid for in speed, so a part has to earn its place. If all that help are not enough, they would be paid
+    for and the goal missed all the same: then the search goes back to where the share of the error that is left and the
+    share of the multiplications in float come to least, which may be nothing in float at all.
 
     Args:
         judge: Parts in float → how bad the masks are then.
         effects: The ranking.
         allowed: Where the search may end.
+        enough: What is good enough where no more can be had; `allowed` if left out.
+        cost: Parts → share of the multiplications that are float then.
 
     Returns:
-        The parts, and the error with them in float. A part that makes it no better is skipped.
+        What was found. A part that makes it no better is skipped.
     """
     floating: frozenset[str] = frozenset()
     error = judge(floating)
+    trail = [(floating, error)]
     for effect in effects:
         if error <= allowed:
             break
@@ -151,7 +177,12 @@ def keep_in_float(
         now = judge(more)
         if now < error * _WORTHWHILE:
             floating, error = more, now
-    return floating, error
+            trail.append((floating, error))
+    if error <= (allowed if enough is None else enough):
+        return Found(floating, error, True)
+    plain = max(trail[0][1], 1e-12)
+    floating, error = min(trail, key=lambda step: step[1] / plain + cost(step[0]))
+    return Found(floating, error, False)
 
 
 def first_in_float(
@@ -198,7 +229,7 @@ def _prefixes(placement: Placement, max_share: float) -> list[tuple[frozenset[st
         if cost > max_share:
             break
         placed = place(placement.model, floating=first)
-        made = {layer.result for layer in placed.layers} | {add.result for add in placed.additions}
+        made = {layer.result for layer in placed.layers} | {one.result for one in placed.functions}
         rounded = [name for group in placed.groups for name in group.sources if name not in made]
         found.append((first, cost, sum(math.prod(placed.shapes[name]) for name in rounded)))
     return found

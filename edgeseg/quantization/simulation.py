@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeseg.core import plugins
 from edgeseg.core.arrays import Array
-from edgeseg.quantization.placement import Placement
+from edgeseg.quantization.parts import Placement
 from edgeseg.quantization.scales import LEVELS, Scale, quantise_weights
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Simulation:
             if layer.name not in layers
             for name in (layer.source, layer.result)
         }
-        needed |= {self._groups[name].name for add in self._placement.additions for name in (*add.inputs, add.result)}
+        needed |= {self._groups[name].name for one in self._placement.functions for name in (*one.inputs, one.result)}
         return frozenset(self._groups[name].name for name in self._groups) - needed
 
     def _weights(self, name: str, scale: Scale | None) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ For each backend the plain graph (cleaned, no rewrites) and the rewritten ones a
 thread, and run in rounds whose order changes, so that a machine that slows down hits all alike. A ratio below 1 is
 faster than plain; its interval is a bootstrap over rounds. `--each` measures every rewrite alone, `--sets` given ones.
 With `--precision int8` both are quantised with ranges from the same random pictures: what they do to a mask is measured
-elsewhere, and latencies do not hang on it.
+elsewhere, and latencies do not hang on it. With `--fp32` the plain fp32 artifact is the one that all are compared with.
 Not collected by pytest: figures of a shared machine prove nothing to a test.
 """
 
@@ -30,14 +30,16 @@ from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import placement, ranges
 from edgeseg.quantization.recipe import QuantizationRecipe
 from tests.benchmarks.interleaved import CLOCKS, measure, ratio
-from tests.unit.graph.rewrites.networks import mobilenet, unet
+from tests.unit.graph.rewrites.networks import mobilenet, overlapping, unet
+
+FP32 = "plain fp32"
 
 
 def networks(checkpoint: Path | None) -> dict[str, tuple[Any, ModelSpec]]:
     """Name to a cleaned graph and its spec."""
     read = read_model(ModelRequest(checkpoint or bundled()))
     found = {read.spec.name: (_at_opset(simplify.simplify(read.model)[0]), read.spec)}
-    for build in (unet, mobilenet):
+    for build in (unet, overlapping, mobilenet):
         model, output = build(224, 384)
         found[build.__name__] = (model, ModelSpec(build.__name__, 384, 224, "image", output))
     return found
@@ -82,10 +84,10 @@ def compare(backend_name: str, graphs: dict[str, Any], spec: ModelSpec, given: a
     backend = backends.load(backend_name)
     with tempfile.TemporaryDirectory() as folder:
         sessions, specs = [], []
-        for index, model in enumerate(graphs.values()):
+        for index, (name, model) in enumerate(graphs.items()):
             out = Path(folder) / str(index)
             out.mkdir()
-            done = backend.convert(model, spec, given.precision, out)
+            done = backend.convert(model, spec, "fp32" if name == FP32 else given.precision, out)
             specs.append(done.spec)
             sessions.append(backend.load(out / done.files[0], done.spec, threads=1, options=done.runtime_options))
         taken = measure(sessions, specs[0], given.rounds, given.repeats, given.clock)
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--each", action="store_true", help="also every rewrite alone")
     parser.add_argument("--sets", nargs="*", default=[], help="also these: a,b")
     parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument("--fp32", action="store_true", help="also the plain fp32 artifact, as 1")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
@@ -118,7 +121,8 @@ def main() -> None:
             load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
             print(f"{name}, {spec.width}x{spec.height}, {given.precision}, one thread, {given.clock} time, load {load}")
             made = integer_variants if given.precision == "int8" else variants
-            compare(backend, made(backend, model, spec, sets), spec, given)
+            graphs = made(backend, model, spec, sets)
+            compare(backend, {FP32: model, **graphs} if given.fp32 else graphs, spec, given)
 
 
 if __name__ == "__main__":

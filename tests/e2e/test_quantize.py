@@ -265,6 +265,19 @@ def test_layers_stay_in_float_until_the_masks_agree(edgeseg, tmp_path):
     assert set(document["floating"]) == set(record.floating)
 
 
+def test_a_gate_out_of_reach_ends_in_a_trade_off_that_is_named(quantize, tmp_path):
+    """Not one pixel may change: no choice of float layers does that, and leaving nearly all in float would be for nothing."""
+    done = quantize("--target", "onnx", "--min-agreement", "100", *LOOSE[2:])
+    assert done.code == 3, done.err
+    lines = done.err.splitlines()
+    [told] = [index for index, line in enumerate(lines) if "no choice of float layers" in line]
+    assert "the best trade-off leaves" in lines[told]
+    assert "hint: a gate that is within reach" in lines[told + 1]
+    assert "Traceback" not in done.err
+    record = manifest.read(tmp_path / "exports/pphumanseg-lite/onnx-int8").manifest.quantization
+    assert record.integer_mac_share > 0.5, "what does not mend the masks enough is not paid for"
+
+
 @pytest.mark.slow
 def test_a_collapse_is_named_and_exits_with_3(edgeseg, tmp_path):
     """A recipe in which the head reads next to nothing: what is left of the scores is their bias, one class everywhere."""

@@ -14,13 +14,19 @@ import numpy as np
 from edgeseg.backends.tflite.prepare import Graph, Node
 from edgeseg.core.operators import MOVERS
 
-CONV, ADD = "edgeseg.IntegerConv", "edgeseg.IntegerAdd"
+CONV, ADD, MUL = "edgeseg.IntegerConv", "edgeseg.IntegerAdd", "edgeseg.IntegerMul"
+LOGISTIC, MEAN = "edgeseg.IntegerLogistic", "edgeseg.IntegerMean"
 """Operators of our own, for the lowerings alone.
 
 Inputs of CONV: x, its scale and zero point, weights, their scales, bias (or empty), scale and zero point of the result.
-Inputs of ADD: a, its scale and zero point, b, its, scale and zero point of the result. Both keep the attributes of what
-they stand for, and have ``activation`` where a ReLU was folded.
+Inputs of the others: each operand, its scale and zero point, and then scale and zero point of the result. All keep the
+attributes of what they stand for, and have ``activation`` where a ReLU was folded.
 """
+
+SIGMOID = (1.0 / 256.0, -128)
+"""Scale and zero point of the only result that LOGISTIC of int8 has."""
+
+_FUNCTIONS = {"Add": ADD, "Mul": MUL, "Sigmoid": LOGISTIC, "GlobalAveragePool": MEAN}
 
 
 def fold_pairs(graph: Graph) -> None:
@@ -42,8 +48,8 @@ class _Folder:
             new = None
             if node.op == "Conv":
                 new = self._conv(node)
-            elif node.op == "Add":
-                new = self._add(node)
+            elif node.op in _FUNCTIONS:
+                new = self._function(node)
             elif node.op in MOVERS:
                 new = self._mover(node)
             if new is not None:
@@ -76,14 +82,24 @@ class _Folder:
         inputs = (*x.inputs, weight.inputs[0], weight.inputs[1], bias, *last.inputs[1:])
         return self._whole(node, CONV, inputs, activation, last), gone
 
-    def _add(self, node: Node) -> tuple[Node, list[Node]] | None:
+    def _function(self, node: Node) -> tuple[Node, list[Node]] | None:
         parts = [self._dequantised(name) for name in node.inputs]
         found = self._quantised(node.outputs[0])
-        if found is None or any(part is None or part.inputs[0] in self.graph.constants for part in parts):
+        if found is None or any(part is None for part in parts):
+            return None
+        numbers = [
+            self.graph.constants[name] for part in parts if part for name in part.inputs[:1] if self._known(name)
+        ]
+        if len(numbers) == len(parts) or any(data.size != 1 or data.dtype != np.int8 for data in numbers):
             return None
         activation, last, gone = found
+        if node.op == "Sigmoid" and self._scale(last) != SIGMOID:
+            return None
         inputs = (*(name for part in parts if part is not None for name in part.inputs), *last.inputs[1:])
-        return self._whole(node, ADD, inputs, activation, last), gone
+        return self._whole(node, _FUNCTIONS[node.op], inputs, activation, last), gone
+
+    def _known(self, name: str) -> bool:
+        return name in self.graph.constants
 
     def _mover(self, node: Node) -> tuple[Node, list[Node]] | None:
         """A mover between pairs of one scale works on the integers themselves."""

@@ -137,7 +137,11 @@ def version(op: Operator, tensors: Sequence[Tensor]) -> int:
         case "MAX_POOL_2D" | "AVERAGE_POOL_2D" | "LOGISTIC" | "SOFTMAX" | "MEAN":
             return 2 if int8 else 1
         case "MUL":
-            return 5 if first == "int64" else 1
+            if not int8:
+                return 5 if first == "int64" else 1
+            scales = [tensors[index].quantization for index in (*op.inputs, *op.outputs)]
+            a, b, out = (scale.scale[0] if scale is not None else 1.0 for scale in scales)
+            return 3 if a * b >= out else 2
         case "DIV":
             return 2 if broadcast5 else 1
         case "MAXIMUM" | "MINIMUM":

@@ -108,7 +108,7 @@ def test_the_search_ends_when_the_masks_are_good_enough():
         asked.append(parts)
         return 1.0 - 0.3 * len(parts & {"a", "c"})
 
-    parts, error = selection.keep_in_float(judge, effects, 0.5)
-    assert parts == {"a", "c"}, "b made it no better"
-    assert error == pytest.approx(0.4)
+    found = selection.keep_in_float(judge, effects, 0.5)
+    assert found.parts == {"a", "c"}, "b made it no better"
+    assert found.error == pytest.approx(0.4)
     assert len(asked) == 4

@@ -16,7 +16,7 @@ from edgeseg.graph.rewriting import Target
 from edgeseg.quantization import qdq, ranges, selection
 from edgeseg.quantization.placement import place
 from edgeseg.quantization.simulation import Simulation, session_of
-from tests.unit.graph.rewrites.networks import mobilenet, unet
+from tests.unit.graph.rewrites.networks import mobilenet, overlapping, unet
 
 
 @pytest.fixture
@@ -136,9 +136,9 @@ def test_runtimes_execute_integers(calibrated, inputs, small_spec, need, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
-@pytest.mark.parametrize("build", [unet, mobilenet])
+@pytest.mark.parametrize("build", [unet, overlapping, mobilenet])
 def test_other_networks_run_in_integers(name, build, need, tmp_path):
-    """A U-Net with transposed convolutions, and inverted residuals with squeeze-and-excite and hard swish."""
+    """U-Nets with transposed convolutions, and inverted residuals with squeeze-and-excite and hard swish."""
     backend = backends.load(name)
     need(backend.package, what=name)
     raw, output = build(48, 64)
@@ -214,9 +214,11 @@ def test_a_channel_200_times_the_others_is_found_and_left_in_float(calibrated, i
     def with_floats(parts):
         return judge([simulation.run(feed, scales, parts) for feed in feeds])
 
-    parts, error = selection.keep_in_float(with_floats, effects, bad / 2)
+    found = selection.keep_in_float(with_floats, effects, bad / 2)
+    parts, error = found.parts, found.error
     assert parts == {"wide"}
     assert error < bad / 2
+    assert found.reached
     final = place(model, floating=selection.layers_of(placed, parts))
     mended = qdq.write(final, selection.carried(scales, placed, final), seen, qdq.Spelling("u8", "pairs"))
     assert judge(run(mended, inputs)) == pytest.approx(error, abs=0.003)

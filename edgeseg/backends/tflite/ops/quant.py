@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from edgeseg.backends.tflite import integer
+from edgeseg.backends.tflite import integer, layout
 from edgeseg.backends.tflite.builder import Quantization
-from edgeseg.backends.tflite.context import Context, Refused, Value, constant_value, lowers
+from edgeseg.backends.tflite.context import Context, Refused, Value, constant_value, elements, lowers
 from edgeseg.backends.tflite.ops.conv import Convolution
 from edgeseg.backends.tflite.ops.elementwise import named
 from edgeseg.backends.tflite.ops.spatial import bind_image
@@ -94,16 +95,53 @@ def conv(ctx: Context, node: Node) -> None:
     bind_image(ctx, result, x, nonnegative=_starts_at_zero(target, np.dtype(np.int8)))
 
 
-@lowers(integer.ADD)
-def add(ctx: Context, node: Node) -> None:
-    """ADD of int8."""
-    a, b = _stored(ctx, 0), _stored(ctx, 3)
-    if a.shape != b.shape:
-        raise Refused("it adds quantised tensors of different shapes")
+@lowers(integer.ADD, integer.MUL)
+def combine(ctx: Context, node: Node) -> None:
+    """ADD and MUL of int8, of tensors that broadcast or of one and a number."""
+    operands = [_operand(ctx, place) for place in (0, 3)]
     target = _target(ctx, 6)
-    tensors = [ctx.tensor(a), ctx.tensor(b, a.order)]
-    result = ctx.emit("ADD", tensors, ctx.shape_of(tensors[0]), np.int8, quantization=target, **_fused(node, {}))
-    ctx.bind(result, a.order, nonnegative=_starts_at_zero(target, np.dtype(np.int8)))
+    shape = tuple(int(size) for size in np.broadcast_shapes(*(value.shape for value, _ in operands)))
+    operands = [
+        (value if constant is not None else ctx.aligned(value, len(shape)), constant) for value, constant in operands
+    ]
+    largest = max((value for value, constant in operands if constant is None), key=lambda value: elements(value.shape))
+    order = largest.order
+    tensors = [
+        ctx.tensor(value, order) if constant is None else constant for value, constant in operands
+    ]  # a number has no order
+    kind = "ADD" if node.op == integer.ADD else "MUL"
+    result = ctx.emit(kind, tensors, layout.physical(shape, order), np.int8, quantization=target, **_fused(node, {}))
+    ctx.bind(result, order, nonnegative=_starts_at_zero(target, np.dtype(np.int8)))
+
+
+def _operand(ctx: Context, index: int) -> tuple[Value, int | None]:
+    """A quantised operand, and its tensor if it is a constant, which has to be one number."""
+    value = ctx.input(index)
+    if value.data is None:
+        return _stored(ctx, index), None
+    if value.data.size != 1 or value.data.dtype != np.int8:
+        raise Refused("it combines a quantised tensor with constants of several elements")
+    return value, ctx.builder.quantised_constant(value.data.reshape(1), _target(ctx, index + 1), "number")
+
+
+@lowers(integer.LOGISTIC)
+def logistic(ctx: Context, node: Node) -> None:
+    """LOGISTIC of int8, whose kernels write one scale only."""
+    x, target = _stored(ctx, 0), _target(ctx, 3)
+    tensor = ctx.tensor(x)
+    result = ctx.emit("LOGISTIC", [tensor], ctx.shape_of(tensor), np.int8, quantization=target)
+    ctx.bind(result, x.order, nonnegative=True)
+
+
+@lowers(integer.MEAN)
+def mean(ctx: Context, node: Node) -> None:
+    """MEAN of int8 over the positions of an image."""
+    x, target = _stored(ctx, 0), _target(ctx, 3)
+    tensor = ctx.tensor(x)
+    places = [place for place, axis in enumerate(x.order) if axis >= 2]
+    shape = [1 if place in places else size for place, size in enumerate(ctx.shape_of(tensor))]
+    result = ctx.emit("MEAN", [tensor, ctx.ints(places)], shape, np.int8, quantization=target, keepDims=True)
+    ctx.bind(result, x.order, shape=(*x.shape[:2], *(1 for _ in x.shape[2:])), nonnegative=x.nonnegative)
 
 
 def _fused(node: Node, options: dict[str, Any]) -> dict[str, Any]:
@@ -120,9 +158,15 @@ def _target(ctx: Context, index: int) -> Quantization:
 def _stored(ctx: Context, index: int) -> Value:
     """A quantised input, whose tensor has to be quantised as the node says."""
     value = ctx.input(index)
-    if value.dtype != np.int8 or _quantization(ctx, value) != _target(ctx, index + 1):
-        raise Refused("it reads integers under another scale than they were written with")
-    return value
+    if value.dtype != np.int8:
+        raise Refused(f"it works on {value.dtype.name}")
+    wanted = _target(ctx, index + 1)
+    if _quantization(ctx, value) == wanted:
+        return value
+    tensor = ctx.tensor(value)  # the same integers under another scale
+    shape = ctx.shape_of(tensor)
+    again = ctx.emit("RESHAPE", [tensor, ctx.ints(shape)], shape, quantization=wanted)
+    return replace(value, tensor=again)
 
 
 def _quantization(ctx: Context, value: Value) -> Quantization:

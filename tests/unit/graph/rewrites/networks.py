@@ -1,4 +1,4 @@
-"""Two networks of other kinds than ConnectNet, with random weights: no rewrite may slow or change them."""
+"""Networks of other kinds than ConnectNet, with random weights: no rewrite may slow or change them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import onnx
 from tests.unit.graph.rewrites.sketch import Sketch
 
 
-def unet(height: int = 96, width: int = 128, base: int = 16) -> tuple[onnx.ModelProto, str]:
+def unet(
+    height: int = 96, width: int = 128, base: int = 16, *, window: int = 2, pads: int = 0
+) -> tuple[onnx.ModelProto, str]:
     """A U-Net (Ronneberger et al., 2015) with three levels and transposed convolutions; returns the output's name too."""
     sketch = Sketch(1, height=height, width=width)
     x, skips = "image", []
@@ -19,13 +21,18 @@ def unet(height: int = 96, width: int = 128, base: int = 16) -> tuple[onnx.Model
             x = sketch.op("MaxPool", [x], base << level, kernel_shape=[2, 2], strides=[2, 2])
     for skip in reversed(skips):
         out = sketch.widths[skip]
-        shape = (sketch.widths[x], out, 2, 2)
+        shape = (sketch.widths[x], out, window, window)
         weight = sketch.constant((sketch.random.normal(size=shape) / 8).astype("float32"))
-        x = sketch.concat(skip, sketch.op("ConvTranspose", [x, weight], out, strides=[2, 2]))
+        x = sketch.concat(skip, sketch.op("ConvTranspose", [x, weight], out, strides=[2, 2], pads=[pads] * 4))
         for _ in range(2):
             x = sketch.relu(sketch.conv(x, out))
     x = sketch.conv(x, 2, kernel=1)
     return sketch.model(x), x
+
+
+def overlapping(height: int = 96, width: int = 128) -> tuple[onnx.ModelProto, str]:
+    """The U-Net with transposed convolutions whose windows of 4 overlap at stride 2, as most decoders have them."""
+    return unet(height, width, window=4, pads=1)
 
 
 def mobilenet(height: int = 96, width: int = 128) -> tuple[onnx.ModelProto, str]:

@@ -1,4 +1,4 @@
-"""Whole networks: two of other kinds than ConnectNet, and ConnectNet itself with all of its shuffles."""
+"""Whole networks: some of other kinds than ConnectNet, and ConnectNet itself with all of its shuffles."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from edgeseg.architectures import pphumanseg_lite
 from edgeseg.backends import names
 from edgeseg.graph import rewriting
 from edgeseg.graph.rewriting import Target
-from tests.unit.graph.rewrites.networks import mobilenet, unet
+from tests.unit.graph.rewrites.networks import mobilenet, overlapping, unet
 from tests.unit.graph.rewrites.sketch import difference, ops, spec
 
 
-@pytest.mark.parametrize("network", [unet, mobilenet])
+@pytest.mark.parametrize("network", [unet, overlapping, mobilenet])
 @pytest.mark.parametrize("backend", names())
 def test_other_networks_keep_their_scores(network, backend):
     model, output = network(48, 64)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
 from edgeseg.core.marks import INTEGER
@@ -54,15 +56,209 @@ def test_pixel_shuffle_takes_a_transposed_convolution_apart(step, bias):
     assert ops(after.model) == {"Conv": 1, "DepthToSpace": 1}
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    window=st.tuples(st.integers(1, 6), st.integers(1, 6)), step=st.sampled_from([2, 3]), pads=st.tuples(*[st.integers(0, 3)] * 4),
+    extra=st.integers(0, 1), bias=st.booleans(), double=st.booleans(), data=st.data(),
+)  # fmt: skip
+def test_pixel_shuffle_takes_overlapping_windows_apart(window, step, pads, extra, bias, double, data):
+    """Any window, border and output padding: the outputs are those of the transposed convolution."""
+    sketch = Sketch(
+        data.draw(st.integers(0, 9)), height=data.draw(st.integers(1, 6)), width=data.draw(st.integers(1, 5))
+    )
+    sizes = [
+        (size - 1) * step + extra + places - before - behind
+        for size, places, before, behind in zip(sketch.image[2:], window, pads[:2], pads[2:], strict=True)
+    ]
+    assume(min(sizes) > 0)
+    weight = sketch.constant(sketch.random.normal(size=(3, 5, *window)).astype(np.float32))
+    inputs = ["image", weight] + [sketch.constant(sketch.random.normal(size=5).astype(np.float32))] * bias
+    x = sketch.op(
+        "ConvTranspose", inputs, 5, strides=[step, step], pads=list(pads), output_padding=[extra, extra],
+        kernel_shape=list(window),
+    )  # fmt: skip
+    before = sketch.model(x, double=double)
+    after = rewriting.rewrite(before, spec(x), TARGET, ["pixel-shuffle"])
+    kinds = ops(after.model)
+    assert kinds["ConvTranspose"] == 0
+    assert kinds["DepthToSpace"] == 1
+    assert difference(before, after.model) <= (1e-10 if double else 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("window", "pads", "extra", "kernel", "cut"),
+    [(4, 1, 0, 2, True), (3, 1, 1, 2, False), (2, 0, 0, 1, False), (3, 1, 0, 2, True)],
+)
+def test_pixel_shuffle_multiplies_no_more_than_it_has_to(window, pads, extra, kernel, cut):
+    """A window of 4 at stride 2 needs 2 x 2 neighbours, not the 3 x 3 that touch its output pixels."""
+    sketch = Sketch()
+    weight = sketch.constant(sketch.random.normal(size=(3, 5, window, window)).astype(np.float32))
+    attributes = {"strides": [2, 2], "pads": [pads] * 4, "output_padding": [extra] * 2}
+    after = apply(sketch, sketch.op("ConvTranspose", ["image", weight], 5, **attributes), "pixel-shuffle")
+    constants = {tensor.name: tensor.dims for tensor in after.model.graph.initializer}
+    [conv] = [node for node in after.model.graph.node if node.op_type == "Conv"]
+    assert list(constants[conv.input[1]]) == [20, 3, kernel, kernel]
+    assert ops(after.model)["Slice"] == cut
+
+
 @pytest.mark.parametrize("attributes", [
-    {"strides": [1, 1]}, {"strides": [2, 2], "pads": [1, 0, 0, 0]}, {"strides": [2, 2], "output_padding": [1, 0]},
-    {"strides": [2, 2], "dilations": [2, 2]}, {"strides": [2, 2], "group": 3}, {"strides": [2, 3]},
+    {"strides": [1, 1]}, {"strides": [2, 2], "dilations": [2, 2]}, {"strides": [2, 2], "group": 3}, {"strides": [2, 3]},
+    {"strides": [2, 2], "auto_pad": "SAME_UPPER"}, {"strides": [2, 2], "output_shape": [25, 20]},
 ])  # fmt: skip
-def test_pixel_shuffle_leaves_windows_that_overlap_or_are_cut(attributes):
+def test_pixel_shuffle_leaves_what_it_has_no_places_for(attributes):
     sketch = Sketch()
     weight = sketch.constant(sketch.random.normal(size=(3, 5, 2, 2)).astype(np.float32))
     after = apply(sketch, sketch.op("ConvTranspose", ["image", weight], 5, **attributes), "pixel-shuffle")
     assert after.applied == ()
+
+
+def _number(sketch, value, dtype=np.float32):
+    return sketch.constant(np.array(value, dtype))
+
+
+def _swish_by_clip(sketch, x, place):
+    """``x * Clip(x + 3, 0, 6) / 6``, divided in front of the product, behind it, or by a factor of the gate."""
+    width = sketch.widths[x]
+    gate = sketch.op("Add", [_number(sketch, 3.0), x], width)
+    gate = sketch.op("Clip", [gate, _number(sketch, 0.0), _number(sketch, 6.0)], width)
+    if place == "behind":
+        return sketch.op("Div", [sketch.op("Mul", [x, gate], width), _number(sketch, 6.0)], width)
+    if place == "factor":
+        return sketch.op("Mul", [sketch.op("Mul", [gate, _number(sketch, 1 / 6)], width), x], width)
+    return sketch.op("Mul", [x, sketch.op("Div", [gate, _number(sketch, 6.0)], width)], width)
+
+
+@pytest.mark.parametrize("place", ["front", "behind", "factor"])
+def test_hard_swish_is_put_together_wherever_it_is_divided(place):
+    sketch = Sketch()
+    after = apply(sketch, _swish_by_clip(sketch, sketch.conv("image", 4), place), "hard-swish")
+    assert ops(after.model) == {"Conv": 1, "HardSwish": 1}
+    by_sigmoid = Sketch()
+    x = by_sigmoid.conv("image", 4)
+    gate = by_sigmoid.op("HardSigmoid", [x], 4, alpha=1 / 6, beta=0.5)
+    after = apply(by_sigmoid, by_sigmoid.op("Mul", [gate, x], 4), "hard-swish")
+    assert ops(after.model) == {"Conv": 1, "HardSwish": 1}
+
+
+def test_hard_swish_puts_gates_of_other_values_together_and_leaves_the_product():
+    sketch = Sketch()
+    x, other = sketch.conv("image", 4), sketch.conv("image", 4)
+    gate = sketch.op("Clip", [sketch.op("Add", [x, _number(sketch, 3.0)], 4), *(_number(sketch, e) for e in (0, 6))], 4)
+    gate = sketch.op("Div", [gate, _number(sketch, 6.0)], 4)
+    after = apply(sketch, sketch.op("Mul", [other, gate], 4), "hard-swish")
+    assert ops(after.model) == {"Conv": 2, "HardSigmoid": 1, "Mul": 1}
+
+
+@pytest.mark.parametrize(("plus", "low", "high", "divisor"), [
+    (2.5, 0.0, 6.0, 6.0), (3.0, -1.0, 6.0, 6.0), (3.0, 0.0, 5.0, 6.0), (3.0, 0.0, 6.0, 5.0),
+])  # fmt: skip
+def test_hard_swish_leaves_what_is_none(plus, low, high, divisor):
+    sketch = Sketch()
+    x = sketch.conv("image", 4)
+    gate = sketch.op("Add", [x, _number(sketch, plus)], 4)
+    gate = sketch.op("Clip", [gate, _number(sketch, low), _number(sketch, high)], 4)
+    x = sketch.op("Mul", [x, sketch.op("Div", [gate, _number(sketch, divisor)], 4)], 4)
+    assert apply(sketch, x, "hard-swish").applied == ()
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("alpha", "beta"), [(1 / 6, 0.5), (-0.3, 0.1)])
+def test_hard_gate_becomes_the_ends_of_the_convolution(bias, alpha, beta):
+    sketch = Sketch()
+    x = sketch.op("HardSigmoid", [sketch.conv("image", 4, bias=bias)], 4, alpha=alpha, beta=beta)
+    after = apply(sketch, x, "hard-gate")
+    assert ops(after.model) == {"Conv": 1, "Clip": 1}
+
+
+def test_hard_gate_leaves_a_convolution_that_others_read():
+    sketch = Sketch()
+    x = sketch.conv("image", 4)
+    gate = sketch.op("HardSigmoid", [x], 4)
+    assert apply(sketch, sketch.op("Mul", [x, gate], 4), "hard-gate").applied == ()
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [-1, 2]])
+def test_global_pool_is_the_mean_over_positions(axes):
+    sketch = Sketch()
+    after = apply(sketch, sketch.op("ReduceMean", ["image"], 3, axes=axes), "global-pool")
+    assert ops(after.model) == {"GlobalAveragePool": 1}
+
+
+@pytest.mark.parametrize("attributes", [{"axes": [1]}, {"axes": [2]}, {"axes": [2, 3], "keepdims": 0}, {}])
+def test_global_pool_leaves_other_means(attributes):
+    sketch = Sketch()
+    assert apply(sketch, sketch.op("ReduceMean", ["image"], 3, **attributes), "global-pool").applied == ()
+
+
+def _vector_gate(sketch, x, *, product="Gemm", activation="Sigmoid", back="Reshape"):
+    """Squeeze-and-excite as linear layers."""
+    width = sketch.widths[x]
+    y = sketch.op("Flatten", [sketch.op("GlobalAveragePool", [x], width)], width)
+    for inside, outside, kind in ((width, 5, "Relu"), (5, width, activation)):
+        bias = sketch.constant(sketch.random.normal(size=outside).astype(np.float32))
+        if product == "Gemm":
+            weight = sketch.constant(sketch.random.normal(size=(outside, inside)).astype(np.float32))
+            y = sketch.op("Gemm", [y, weight, bias], outside, transB=1, alpha=0.5, beta=2.0)
+        else:
+            weight = sketch.constant(sketch.random.normal(size=(inside, outside)).astype(np.float32))
+            y = sketch.op("Add", [sketch.op("MatMul", [y, weight], outside), bias], outside)
+        y = sketch.op(kind, [y], outside)
+    given = [1, width, 1, 1] if back == "Reshape" else [2, 3]
+    return sketch.op(back, [y, sketch.constant(np.array(given))], width)
+
+
+@pytest.mark.parametrize("product", ["Gemm", "MatMul"])
+@pytest.mark.parametrize("back", ["Reshape", "Unsqueeze"])
+@pytest.mark.parametrize("activation", ["Sigmoid", "HardSigmoid"])
+def test_linear_conv_makes_gates_of_vectors_ones_of_images(product, back, activation):
+    sketch = Sketch()
+    x = sketch.conv("image", 4)
+    gate = _vector_gate(sketch, x, product=product, activation=activation, back=back)
+    after = apply(sketch, sketch.op("Mul", [x, gate], 4), "linear-conv", "fold-affine")
+    kinds = ops(after.model)
+    assert kinds == {"Conv": 3, "GlobalAveragePool": 1, "Relu": 1, activation: 1, "Mul": 1}
+
+
+def test_linear_conv_keeps_vectors_that_others_read():
+    sketch = Sketch()
+    x = sketch.conv("image", 4)
+    gate = _vector_gate(sketch, x)
+    hidden = next(node.output[0] for node in sketch.nodes if node.op_type == "Relu")
+    before = sketch.model(sketch.op("Mul", [x, gate], 4), hidden, gate)
+    after = rewriting.rewrite(before, spec(gate), TARGET, ["linear-conv"])
+    assert after.applied == ("linear-conv x2",)
+    assert difference(before, after.model) <= 1e-5
+
+
+def test_linear_conv_leaves_products_of_two_computed_values_and_of_longer_rows():
+    sketch = Sketch()
+    x = sketch.op("Flatten", [sketch.op("GlobalAveragePool", ["image"], 3)], 3)
+    y = sketch.op("MatMul", [x, sketch.op("Transpose", [x], 1, perm=[1, 0])], 1)
+    assert apply(sketch, y, "linear-conv").applied == ()
+    sketch = Sketch()
+    weight = sketch.constant(sketch.random.normal(size=(360, 4)).astype(np.float32))
+    assert (
+        apply(sketch, sketch.op("Gemm", [sketch.op("Flatten", ["image"], 360), weight], 4), "linear-conv").applied == ()
+    )
+
+
+@pytest.mark.parametrize("attributes", [
+    {"kernel_shape": [2, 2], "strides": [2, 2]}, {"kernel_shape": [3, 2]},
+    {"kernel_shape": [3, 3], "strides": [2, 1], "pads": [1, 0, 1, 1], "count_include_pad": 1},
+])  # fmt: skip
+def test_average_conv_is_the_mean_of_a_window(attributes):
+    sketch = Sketch()
+    after = apply(sketch, sketch.op("AveragePool", ["image"], 3, **attributes), "average-conv")
+    assert ops(after.model) == {"Conv": 1}
+
+
+@pytest.mark.parametrize("attributes", [
+    {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, {"kernel_shape": [6, 6]}, {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER"},
+    {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1},
+])  # fmt: skip
+def test_average_conv_leaves_windows_of_other_counts(attributes):
+    sketch = Sketch()
+    assert apply(sketch, sketch.op("AveragePool", ["image"], 3, **attributes), "average-conv").applied == ()
 
 
 def test_merge_convs_merges_where_it_multiplies_less():
