@@ -1,6 +1,6 @@
 """Kinds of ONNX operators that several parts have to agree on."""
 
-MOVERS = (
+PICKERS = (
     "Reshape",
     "Transpose",
     "Split",
@@ -9,9 +9,10 @@ MOVERS = (
     "Unsqueeze",
     "Flatten",
     "Concat",
-    "MaxPool",
-    "Resize",
     "DepthToSpace",
 )
+"""They put elements elsewhere, or leave some out, and compute nothing."""
+
+MOVERS = (*PICKERS, "MaxPool", "Resize")
 """They pass integers through, or mix them with weights that sum to 1: no scale of their own is placed behind them, and the
 TFLite writer lowers them on the integers as they come."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from edgeseg.core.arrays import Array
 from edgeseg.core.errors import GraphError
+from edgeseg.core.operators import PICKERS
 from edgeseg.quantization.parts import Layer, Placement
 from edgeseg.quantization.scales import LEVELS, steps_of
 
@@ -33,18 +34,7 @@ _ROUNDS = 3
 _SAME = ("Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Identity")
 """One output with the channels of the first input, and nothing in it that a positive factor would change."""
 
-_PICKS = (
-    "Reshape",
-    "Transpose",
-    "Split",
-    "Slice",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-    "Concat",
-    "Gather",
-    "DepthToSpace",
-)
+_PICKS = (*PICKERS, "Gather")
 """Elements are only moved: where they go is found by moving the channels' numbers."""
 
 _FIXED = 0

@@ -18,6 +18,7 @@ from edgeseg.quantization.placement import SIGMOID, place
 from edgeseg.quantization.scales import Scale, scale_from, scale_of
 from edgeseg.quantization.simulation import Simulation, session_of
 from tests.unit.graph.rewrites.sketch import Sketch
+from tests.unit.quantization.running import run_converted
 
 SIZE = (20, 24)
 
@@ -204,12 +205,7 @@ def test_runtimes_execute_them(how, name, need, tmp_path):
     written = qdq.write(placed, scales, seen, SPELLINGS[name])
     conversion = backend.convert(written, spec, "int8", tmp_path)
     file = tmp_path / conversion.files[0]
-    session = backend.load(file, conversion.spec, threads=1, options=conversion.runtime_options)
-    nchw = conversion.spec.input_layout == "nchw"
-    found = [session.run({"image": x if nchw else np.ascontiguousarray(x.transpose(0, 2, 3, 1))}) for x in pictures]
-    scores = [
-        out[output] if conversion.spec.output_layout == "nchw" else out[output].transpose(0, 3, 1, 2) for out in found
-    ]
+    scores = run_converted(backend, conversion, tmp_path, pictures)
     assert apart(scores, run(model, pictures)) < 0.01
     assert backend.executed(file, conversion.spec, conversion.runtime_options).integer_share == pytest.approx(1.0)
 
@@ -246,12 +242,7 @@ def test_products_broadcast_in_every_runtime(axes, name, need, tmp_path):
     placed, seen, scales, pictures = calibrated(model)
     assert [one.kind for one in placed.functions] == ["Mul"]
     conversion = backend.convert(qdq.write(placed, scales, seen, SPELLINGS[name]), spec, "int8", tmp_path)
-    session = backend.load(
-        tmp_path / conversion.files[0], conversion.spec, threads=1, options=conversion.runtime_options
-    )
-    nchw = conversion.spec.input_layout == "nchw"
-    found = [session.run({"image": x if nchw else np.ascontiguousarray(x.transpose(0, 2, 3, 1))}) for x in pictures]
-    scores = [out[output] if nchw else out[output].transpose(0, 3, 1, 2) for out in found]
+    scores = run_converted(backend, conversion, tmp_path, pictures)
     assert apart(scores, run(model, pictures)) < 0.01
 
 
@@ -330,8 +321,5 @@ def test_gates_by_linear_layers_run_in_integers(name, need, tmp_path):
     conversion = backend.convert(qdq.write(placed, scales, seen, SPELLINGS[name]), spec, "int8", tmp_path)
     file = tmp_path / conversion.files[0]
     assert backend.executed(file, conversion.spec, conversion.runtime_options).integer_share == pytest.approx(1.0)
-    session = backend.load(file, conversion.spec, threads=1, options=conversion.runtime_options)
-    nchw = conversion.spec.input_layout == "nchw"
-    found = [session.run({"image": x if nchw else np.ascontiguousarray(x.transpose(0, 2, 3, 1))}) for x in pictures]
-    scores = [out[output] if nchw else out[output].transpose(0, 3, 1, 2) for out in found]
+    scores = run_converted(backend, conversion, tmp_path, pictures)
     assert apart(scores, run(raw, pictures)) < 0.01

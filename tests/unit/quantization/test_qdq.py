@@ -17,6 +17,7 @@ from edgeseg.quantization import qdq, ranges, selection
 from edgeseg.quantization.placement import place
 from edgeseg.quantization.simulation import Simulation, session_of
 from tests.unit.graph.rewrites.networks import mobilenet, overlapping, unet
+from tests.unit.quantization.running import run_converted
 
 
 @pytest.fixture
@@ -122,12 +123,7 @@ def test_runtimes_execute_integers(calibrated, inputs, small_spec, need, tmp_pat
     written = qdq.write(placed, scales, seen, SPELLINGS[name])
     conversion = backend.convert(written, small_spec, "int8", tmp_path)
     file = tmp_path / conversion.files[0]
-    session = backend.load(file, conversion.spec, threads=1, options=conversion.runtime_options)
-    found = []
-    for x in inputs:
-        given = x if conversion.spec.input_layout == "nchw" else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-        out = session.run({"image": given})["scores"]
-        found.append(out if conversion.spec.output_layout == "nchw" else out.transpose(0, 3, 1, 2))
+    found = run_converted(backend, conversion, tmp_path, inputs)
     assert apart(found, run(model, inputs)) < 0.02
     executed = backend.executed(file, conversion.spec, conversion.runtime_options)
     whole = sum(layer.macs for layer in place(model).layers)
@@ -153,12 +149,7 @@ def test_other_networks_run_in_integers(name, build, need, tmp_path):
     file = tmp_path / conversion.files[0]
     executed = backend.executed(file, conversion.spec, conversion.runtime_options)
     assert executed.integer_share == 1.0
-    session = backend.load(file, conversion.spec, threads=1, options=conversion.runtime_options)
-    nchw = conversion.spec.input_layout == "nchw"
-    found = [session.run({"image": x if nchw else np.ascontiguousarray(x.transpose(0, 2, 3, 1))}) for x in pictures]
-    scores = [
-        out[output] if conversion.spec.output_layout == "nchw" else out[output].transpose(0, 3, 1, 2) for out in found
-    ]
+    scores = run_converted(backend, conversion, tmp_path, pictures)
     assert apart(scores, run(raw, pictures)) < 0.02
 
 
