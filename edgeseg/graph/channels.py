@@ -38,6 +38,23 @@ def is_dense(net: Net, node: onnx.NodeProto) -> bool:
     return _is_conv(net, node) and attribute(node, "group", 1) == 1
 
 
+def is_pointwise(net: Net, node: onnx.NodeProto) -> bool:
+    """A convolution of all channels of each pixel alone."""
+    return (
+        is_dense(net, node)
+        and net.constants[node.input[1]].shape[2:] == (1, 1)
+        and set(attribute(node, "strides", [1])) == {1}
+        and not any(attribute(node, "pads", [0]))
+    )
+
+
+def bias_of(net: Net, conv: onnx.NodeProto) -> Array:
+    """A convolution's bias in float64, zeros if it has none."""
+    if len(conv.input) > 2:
+        return net.constants[conv.input[2]].astype(np.float64)
+    return np.zeros(len(net.constants[conv.input[1]]))
+
+
 def is_depthwise(net: Net, node: onnx.NodeProto) -> bool:
     """A 2-D convolution of each channel alone with constant weights, one output a channel."""
     if not _is_conv(net, node):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from edgeseg.graph import channels
 from edgeseg.graph.net import Net, attribute
-from edgeseg.graph.rewrites.merge_convs import is_pointwise
 from edgeseg.graph.rewriting import Rewrite, Target
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def apply(net: Net, target: Target) -> int:
     """Move every such convolution whose move saves work."""
     count = 0
     for conv in list(net.nodes):
-        if is_pointwise(net, conv) and _move(net, conv):
+        if channels.is_pointwise(net, conv) and _move(net, conv):
             net.refresh()
             count += 1
     return count

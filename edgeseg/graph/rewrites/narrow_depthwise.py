@@ -20,7 +20,6 @@ import numpy as np
 from edgeseg.core.arrays import Array
 from edgeseg.graph import channels
 from edgeseg.graph.net import Net, attribute, set_attribute
-from edgeseg.graph.rewrites.merge_convs import bias_of, is_pointwise
 from edgeseg.graph.rewriting import Rewrite, Target
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def apply(net: Net, target: Target) -> int:
     """Rewrite every such pair."""
     count = 0
     for pointwise in list(net.nodes):
-        if is_pointwise(net, pointwise):
+        if channels.is_pointwise(net, pointwise):
             depthwise = net.makers().get(pointwise.input[0])
             if depthwise is not None and _fits(net, depthwise, pointwise):
                 _narrow(net, depthwise, pointwise)
@@ -56,7 +55,7 @@ def _narrow(net: Net, depthwise: onnx.NodeProto, pointwise: onnx.NodeProto) -> N
     (outputs, inputs), sides = matrix.shape, kernel.shape[2:]
     taps = math.prod(sides)
     planes = np.einsum("oc,ct->otc", matrix, kernel.reshape(inputs, taps).astype(np.float64))
-    bias = matrix @ bias_of(net, depthwise) + bias_of(net, pointwise)
+    bias = matrix @ channels.bias_of(net, depthwise) + channels.bias_of(net, pointwise)
     name = pointwise.output[0]
     weight = net.constant(planes.reshape(outputs * taps, inputs, 1, 1), f"{pointwise.input[1]}.taps")
     value = net.add("Conv", [depthwise.input[0], weight], net.fresh(f"{name}.taps"), kernel_shape=[1, 1])
